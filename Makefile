@@ -1,0 +1,61 @@
+# `make run`: the pipeline of config.yaml and its table. `make test`: every test. Both set up VENV
+# first, if need be. `make help` lists the rest.
+
+VENV ?= .venv
+PYTHON ?= python3
+CONFIG ?= config.yaml
+CORES ?= all
+PORT ?= 6006
+
+# The tested versions are installed unless CONSTRAINTS is emptied.
+CONSTRAINTS ?= constraints.txt
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.opproof-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env test-env run quick test lint tensorboard clean clean-checkpoints distclean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
+
+env: ## an environment in VENV (.venv) with all that a run needs
+	@$(call install,.,$(STAMP))
+
+test-env:
+	@$(call install,.[dev],$(STAMP)-dev)
+
+# Installs $1, unless the stamp $2 is newer than what says what to install.
+define install
+if ! [ "$2" -nt pyproject.toml ] || ! [ "$2" -nt constraints.txt ]; then \
+    set -e; \
+    [ -x "$(BIN)/python" ] || "$(PYTHON)" -m venv "$(VENV)"; \
+    echo "installing into $(VENV); torch is large, the first time takes minutes"; \
+    "$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
+        $(if $(CONSTRAINTS),--constraint "$(CONSTRAINTS)") --editable "$1"; \
+    touch "$2"; \
+fi
+endef
+
+run: env ## the pipeline of CONFIG (config.yaml) on CORES (all) cores, and its table
+	@"$(BIN)/python" -m opproof run --config "$(CONFIG)" --cores "$(CORES)"
+
+quick: CONFIG = tests/quick.yaml
+quick: run ## the same on a small configuration, in two minutes
+
+test: test-env ## every test
+	@"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+
+lint: test-env ## style and types, as the tests check them
+	@"$(BIN)/python" -m pytest tests/unit/test_style.py
+
+tensorboard: env ## the training curves of CONFIG in a browser, on PORT (6006)
+	@"$(BIN)/python" -m opproof tensorboard --config "$(CONFIG)" --port "$(PORT)"
+
+clean: ## remove what runs have made; MNIST and VENV stay
+	rm -rf results results-quick .snakemake
+
+clean-checkpoints: ## remove the state of runs alone: the next run that needs it trains anew
+	rm -rf results/state results-quick/state
+
+distclean: clean ## remove MNIST and VENV too
+	rm -rf resources "$(VENV)" .mypy_cache .pytest_cache .ruff_cache

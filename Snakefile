@@ -1,0 +1,20 @@
+# OpProof: data -> build -> verify -> train -> summary -> check. One stage, one file of rules.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/hooks.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/build.smk"
+include: "workflow/rules/verify.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/summary.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.check.output,
+    localrule: True

@@ -1,0 +1,17 @@
+"""What all tests share: real MNIST, and the project's own command line in a folder of the test's."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The four official files, kept in the repository's resources/ from one session to the next."""
+    folder = REPOSITORY / "resources" / "mnist"
+    subprocess.run([sys.executable, "-m", "opproof", "data"], cwd=REPOSITORY, check=True)
+    return folder

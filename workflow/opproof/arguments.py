@@ -1,0 +1,32 @@
+"""The command-line options that stages share."""
+
+import argparse
+from pathlib import Path
+
+from opproof import settings
+from opproof.settings import Settings
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add --config, the settings of the pipeline."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        default=Path("config.yaml"),
+        metavar="FILE",
+        help="settings: a config.yaml, or the config.json that the pipeline froze (%(default)s)",
+    )
+
+
+def add_backend(parser: argparse.ArgumentParser) -> None:
+    """Add --backend, one name of the settings' backends."""
+    parser.add_argument("--backend", required=True, metavar="NAME", help="name of a backend")
+
+
+def read_settings(arguments: argparse.Namespace) -> Settings:
+    """Read what --config names. Raises UserError if it is missing or has faults."""
+    if arguments.config.suffix == ".json":
+        return settings.read(arguments.config)
+    from opproof import config  # needs jsonschema, which a job's Python may lack
+
+    return config.load(arguments.config)

@@ -1,0 +1,57 @@
+"""The check stage: fails unless the results are whole and every verdict is as expected."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from opproof import artifact
+from opproof.paths import SCHEMAS
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `opproof check`."""
+    parser.add_argument("results", type=Path, help="folder that holds summary.json")
+
+
+def main(args: argparse.Namespace) -> int:
+    """Print what is wrong with the results; return 1 if anything is, 0 if nothing."""
+    summary = artifact.read_json(args.results / "summary.json")
+    faults = list(_schema_faults(summary)) or list(_faults(summary["results"]))
+    for fault in faults:
+        print(f"check failed: {fault}")
+    if not faults:
+        print(f"check passed: {len(summary['results']['backends'])} backends, every run as planned")
+    return 1 if faults else 0
+
+
+def _schema_faults(summary: dict[str, Any]) -> Iterator[str]:
+    schema = yaml.safe_load((SCHEMAS / "summary.schema.yaml").read_text())
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(summary):
+        yield f"summary.json: {error.json_path}: {error.message}"
+
+
+def _faults(results: dict[str, Any]) -> Iterator[str]:
+    for backend in results["backends"]:
+        name, verification = backend["name"], backend["verification"]
+        if verification["verdict"] != verification["expected"]:
+            yield (
+                f"{name}: verification says {verification['verdict']}, "
+                f"expected was {verification['expected']}"
+                + "".join(f"\n  {reason}" for reason in verification["reasons"])
+            )
+        seeds = [run["seed"] for run in backend["runs"]]
+        if sorted(set(seeds)) != sorted(results["seeds"]) or len(set(seeds)) != len(seeds):
+            yield f"{name}: its runs are not one for each seed of the plan"
+        if backend["seeds_ok"] < backend["seeds_planned"]:
+            ok, planned = backend["seeds_ok"], backend["seeds_planned"]
+            yield f"{name}: only {ok} of {planned} seeds ended well"
+            for run in backend["runs"]:
+                if run["failure"]:
+                    yield f"{name}: seed {run['seed']}: {run['failure']}"
+    devices = {device for backend in results["backends"] for device in backend["devices"]}
+    if len(devices) > 1:
+        yield f"runs of one comparison are on different devices: {', '.join(sorted(devices))}"

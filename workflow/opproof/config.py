@@ -1,0 +1,210 @@
+"""Turns the user's configuration into Settings, or into one message that names every fault."""
+
+import difflib
+import functools
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from opproof.backends import BACKENDS
+from opproof.errors import UserError
+from opproof.paths import SCHEMAS
+from opproof.settings import Backend, DataSources, Expectation, Settings, Training
+
+_LARGEST_SEED = 2**32 - 1
+
+# Seeds that `seeds_per_job: auto` gives a job. A constant, not a measurement, so that every machine
+# that reads the config plans the same jobs. `device: auto` plans as for a CPU.
+_SEEDS_PER_JOB = {("graph", "cuda"): 10}
+
+# How messages name the types of JSON Schema.
+_TYPES = {
+    "array": "a list",
+    "integer": "an integer",
+    "number": "a number",
+    "object": "a mapping",
+    "string": "a text",
+}
+
+
+def load(path: Path) -> Settings:
+    """Read a YAML file and resolve it. Raises UserError with every fault in it."""
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not YAML: {error}") from error
+    return resolve({} if raw is None else raw)
+
+
+def resolve(raw: Mapping[str, Any]) -> Settings:
+    """Validate `raw` against the schema and fill in the defaults.
+
+    Raises UserError whose message lists all faults: key path, value, what is allowed.
+    """
+    # Conflicts are between parts of a sound config: they wait until the schema has no more to say.
+    faults = list(_schema_faults(raw)) or list(_conflicts(_with_defaults(raw, schema())))
+    if faults:
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise UserError(f"the configuration has {count}:\n" + "\n".join(f"  {f}" for f in faults))
+    return _settings(_with_defaults(raw, schema()))
+
+
+@functools.cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of config.yaml."""
+    return yaml.safe_load((SCHEMAS / "config.schema.yaml").read_text())
+
+
+def _settings(config: dict[str, Any]) -> Settings:
+    seeds = config["seeds"]
+    if isinstance(seeds, dict):
+        first = int(seeds["first"])
+        seeds = range(first, first + int(seeds["count"]))
+    per_job = config["seeds_per_job"]
+    if per_job == "auto":
+        per_job = _SEEDS_PER_JOB.get((config["engine"], config["device"]), 1)
+    train, data = config["train"], config["data"]
+    return Settings(
+        output=config["output"],
+        backends=tuple(_backend(entry) for entry in config["backends"]),
+        seeds=tuple(int(seed) for seed in seeds),
+        device=config["device"],
+        engine=config["engine"],
+        precision=config["precision"],
+        seeds_per_job=int(per_job),
+        train=Training(
+            epochs=int(train["epochs"]),
+            batch_size=int(train["batch_size"]),
+            learning_rate=float(train["learning_rate"]),
+        ),
+        data=DataSources(data["folder"], tuple(data["sources"]), float(data["timeout"])),
+    )
+
+
+def _backend(entry: str | dict[str, Any]) -> Backend:
+    if isinstance(entry, str):
+        return BACKENDS[entry]
+    expect = entry.get("expect")
+    return Backend(entry["name"], entry["op"], expect=Expectation(**expect) if expect else None)
+
+
+def _with_defaults(value: Any, node: dict[str, Any]) -> Any:
+    """Return a copy of `value` with the schema's defaults for missing keys, at every depth."""
+    if not isinstance(value, Mapping):
+        return value
+    properties = node.get("properties", {})
+    defaults = {key: sub["default"] for key, sub in properties.items() if "default" in sub}
+    return {
+        key: _with_defaults(entry, properties.get(key, {}))
+        for key, entry in {**defaults, **value}.items()
+    }
+
+
+def _conflicts(config: dict[str, Any]) -> Iterator[str]:
+    """Yield the faults that lie between keys, of a config that fits the schema."""
+    names = [entry if isinstance(entry, str) else entry["name"] for entry in config["backends"]]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield f"backends[{index}]: the name {name!r} is there twice"
+        elif name in BACKENDS and config["backends"][index] != name:
+            yield f"backends[{index}].name: {name!r} is built in; allowed: another name"
+    seeds = config["seeds"]
+    if isinstance(seeds, dict) and seeds["first"] + seeds["count"] - 1 > _LARGEST_SEED:
+        yield f"seeds: the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"
+    if config["precision"] == "tf32" and config["device"] == "cpu":
+        yield "precision: 'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
+
+
+def _schema_faults(raw: Any) -> Iterator[str]:
+    validator = jsonschema.Draft202012Validator(schema())
+    for error in sorted(validator.iter_errors(raw), key=lambda error: error.json_path):
+        yield from _worded(error)
+    for path, number in _numbers(raw):
+        if not math.isfinite(number):
+            yield f"{path}: is {number}; allowed: a finite number"
+
+
+def _worded(error: jsonschema.ValidationError) -> Iterator[str]:
+    """Word one schema error as: key path, value, what is allowed."""
+    path = _path(error.absolute_path)
+    node: dict[str, Any] = error.schema  # type: ignore[assignment]
+    instance: Any = error.instance
+    if error.validator == "additionalProperties":
+        allowed = list(node["properties"])
+        for key in sorted(set(map(str, instance)) - set(allowed)):
+            close = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            yield f"{_join(path, key)}: unknown key; allowed: {', '.join(allowed)}{hint}"
+    elif error.validator == "required":
+        for key in node["required"]:
+            if key not in instance:
+                yield f"{_join(path, key)}: missing; allowed: {_allowed(node['properties'][key])}"
+    elif error.validator == "uniqueItems":
+        twice = [item for n, item in enumerate(instance) if item in instance[:n]]
+        yield f"{path}: {twice[0]!r} is there twice; allowed: each once"
+    else:
+        hint = ""
+        if error.validator == "type" and _looks_numeric(instance):
+            hint = "; YAML reads it as text: write it without quotes and with a dot, as 3.0e-3"
+        place = path or "the configuration"
+        yield f"{place}: is {_shown(instance)}; allowed: {_allowed(node)}{hint}"
+
+
+def _allowed(node: dict[str, Any]) -> str:
+    """Word what a schema node allows."""
+    if "allowed" in node:
+        return node["allowed"]
+    if "enum" in node:
+        return ", ".join(map(str, node["enum"]))
+    limits = [_TYPES.get(node.get("type", ""), "another value")]
+    for key, word in (
+        ("minItems", "with at least {} entry"),
+        ("minLength", "of at least {} character"),
+        ("maxLength", "of at most {} characters"),
+        ("exclusiveMinimum", "above {}"),
+        ("minimum", "from {}"),
+        ("maximum", "to {}"),
+    ):
+        if key in node:
+            limits.append(word.format(node[key]))
+    return " ".join(limits)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _looks_numeric(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and math.isfinite(float(value))
+    except ValueError:
+        return False
+
+
+def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _numbers(entry, _join(path, str(key)))
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _numbers(entry, f"{path}[{index}]")
+    elif isinstance(value, float):
+        yield path, value
+
+
+def _path(parts: Any) -> str:
+    path = ""
+    for part in parts:
+        path = f"{path}[{part}]" if isinstance(part, int) else _join(path, str(part))
+    return path
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key

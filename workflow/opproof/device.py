@@ -1,0 +1,77 @@
+"""The device that a job computes on, and the arithmetic that it uses there."""
+
+import os
+import socket
+
+import torch
+
+from opproof.errors import UserError
+
+
+def resolve(wanted: str) -> torch.device:
+    """Return the device for "auto", "cpu" or "cuda".
+
+    Raises UserError where a GPU was asked for, or given to this job, and torch sees none: a job
+    that was to have a GPU never falls back to the CPU.
+    """
+    if wanted == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    promise = "device: cuda is set" if wanted == "cuda" else _promised_gpu()
+    if promise is None:
+        return torch.device("cpu")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    raise UserError(
+        f"no GPU: {promise}, but torch {torch.__version__} (CUDA {torch.version.cuda}) sees none "
+        f"on {socket.gethostname()} (CUDA_VISIBLE_DEVICES: {visible}); to train on a CPU, set "
+        "device: cpu"
+    )
+
+
+def set_arithmetic(precision: str, device: torch.device) -> None:
+    """Make results repeatable, and matrix products and convolutions "fp32" or "tf32".
+
+    A CPU computes with one thread, so that a result does not depend on how many cores there are.
+    Raises UserError for tf32 without a GPU.
+    """
+    if precision == "tf32" and device.type != "cuda":
+        raise UserError("precision: tf32 needs a GPU, but this job runs on a CPU; use fp32")
+    # Read by cuBLAS when it starts: a fixed workspace is what makes it deterministic.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_num_threads(1)
+    chosen = "tf32" if precision == "tf32" else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = chosen
+    torch.backends.cudnn.conv.fp32_precision = chosen  # type: ignore[attr-defined]
+
+
+def describe(device: torch.device) -> str:
+    """Return the name of the hardware."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _promised_gpu() -> str | None:
+    """Say what tells that this job was given a GPU, None if nothing does."""
+    for name in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES"):
+        value = os.environ.get(name, "")
+        if value not in ("", "-1", "NoDevFiles"):
+            return f"{name}={value} gives this job a GPU"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") is None and _driver_devices():
+        return "this machine has a GPU"
+    return None
+
+
+def _driver_devices() -> int:
+    """Return how many GPUs the driver knows, 0 without a driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except (ImportError, OSError, pynvml.NVMLError):
+        return 0
+    try:
+        return pynvml.nvmlDeviceGetCount()
+    finally:
+        pynvml.nvmlShutdown()

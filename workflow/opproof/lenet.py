@@ -1,0 +1,56 @@
+"""LeNet-5 as the textbook has it, and what a seed determines: initial weights and sample order."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from opproof.operators import Activation
+
+
+class LeNet5(nn.Module):
+    """Two convolutions, two average pools, three linear layers; activations between all of them.
+
+    Takes images [batch, 1, 28, 28], returns logits [batch, 10].
+    """
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+        self.conv1 = nn.Conv2d(1, 6, kernel_size=5)
+        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
+        self.pool = nn.AvgPool2d(2)
+        self.fc1 = nn.Linear(256, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        activation = self.activation
+        x = activation(self.conv1(images))
+        x = activation(self.pool(x))
+        x = activation(self.conv2(x))
+        x = activation(self.pool(x))
+        x = x.flatten(1)
+        x = activation(self.fc1(x))
+        x = activation(self.fc2(x))
+        return self.fc3(x)
+
+
+def initial_model(seed: int, activation: Activation) -> LeNet5:
+    """Return the network, on the CPU, with the weights that the seed determines."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_stream(seed, 0))
+        return LeNet5(activation)
+
+
+def sample_orders(seed: int, samples: int) -> Iterator[Tensor]:
+    """Yield, epoch by epoch, the permutation (int64, [samples]) that the seed determines."""
+    generator = torch.Generator().manual_seed(_stream(seed, 1))
+    while True:
+        yield torch.randperm(samples, generator=generator)
+
+
+def _stream(seed: int, stream: int) -> int:
+    """Return the seed of one of a run's independent random streams."""
+    return int(np.random.SeedSequence([seed, stream]).generate_state(1)[0])

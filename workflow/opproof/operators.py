@@ -1,0 +1,45 @@
+"""Turns a backend of the settings into the callable that a model uses."""
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from opproof import library
+from opproof.errors import BackendError
+from opproof.settings import Backend
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def resolve(backend: Backend, output: Path) -> Activation:
+    """Return the backend's callable, of one floating tensor, loading its library if it has one.
+
+    Raises BackendError where `op` names nothing that can be called, and as library.load does.
+    """
+    if backend.library:
+        library.load(output, backend.library)
+    find = _registered if "::" in backend.op else _imported
+    try:
+        operator = find(backend.op)
+    except Exception as error:  # importing runs the user's code, which may raise anything
+        raise BackendError(f"op {backend.op}: {type(error).__name__}: {error}") from error
+    if not callable(operator):
+        raise BackendError(f"op {backend.op}: not callable")
+    return operator
+
+
+def _registered(op: str) -> Activation:
+    namespace, _, name = op.partition("::")
+    return getattr(getattr(torch.ops, namespace), name).default
+
+
+def _imported(op: str) -> Activation:
+    module, _, name = op.partition(":")
+    # A user's own module lies beside config.yaml, in the folder that the pipeline runs in.
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)
+    return getattr(importlib.import_module(module), name)

@@ -1,0 +1,117 @@
+"""The settings of a pipeline: resolved and frozen by the controller, read by every job.
+
+Needs the standard library alone, so that a job runs in a Python without Snakemake or jsonschema.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from opproof import artifact
+from opproof.errors import UserError
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What verification must say of a backend ("pass" or "fail"), and why."""
+
+    verify: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An activation to prove.
+
+    `op` names a callable of one tensor: "package.module:function", or "namespace::operator" for one
+    registered by `library`, a library of the build stage (None: nothing to build).
+    """
+
+    name: str
+    op: str
+    library: str | None = None
+    expect: Expectation | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What determines a run besides its backend, seed, engine and precision."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class DataSources:
+    """Where MNIST is kept and where it comes from; `timeout` in seconds."""
+
+    folder: str
+    sources: tuple[str, ...]
+    timeout: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The whole configuration, with defaults filled in and every name resolved."""
+
+    output: str
+    backends: tuple[Backend, ...]
+    seeds: tuple[int, ...]
+    device: str
+    engine: str
+    precision: str
+    seeds_per_job: int
+    train: Training
+    data: DataSources
+
+    def backend(self, name: str) -> Backend:
+        """Return the backend of that name. Raises UserError if the settings have none."""
+        for backend in self.backends:
+            if backend.name == name:
+                return backend
+        known = ", ".join(backend.name for backend in self.backends)
+        raise UserError(f"backend {name!r}: not in the settings; allowed: {known}")
+
+    def blocks(self) -> list[tuple[int, ...]]:
+        """Return the seeds of each training job of a backend; a block's number is its index."""
+        size = self.seeds_per_job
+        return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
+
+    def libraries(self) -> set[str]:
+        """Return the names of the libraries that the backends need."""
+        return {backend.library for backend in self.backends if backend.library}
+
+    @property
+    def frozen_path(self) -> Path:
+        """Where the controller leaves these settings for the jobs."""
+        return Path(self.output) / "config.json"
+
+    def freeze(self) -> None:
+        """Write the settings to `frozen_path`. Raises UserError if they can't be written."""
+        artifact.write_json(self.frozen_path, asdict(self))
+
+
+def read(path: Path) -> Settings:
+    """Read frozen settings. Raises UserError if they are missing or damaged."""
+    return from_dict(artifact.read_json(path))
+
+
+def from_dict(content: dict[str, Any]) -> Settings:
+    """Build Settings from what `asdict` made of them."""
+    return Settings(
+        **{
+            **content,
+            "backends": tuple(_backend(entry) for entry in content["backends"]),
+            "seeds": tuple(content["seeds"]),
+            "train": Training(**content["train"]),
+            "data": DataSources(
+                **{**content["data"], "sources": tuple(content["data"]["sources"])}
+            ),
+        }
+    )
+
+
+def _backend(entry: dict[str, Any]) -> Backend:
+    expect = entry["expect"]
+    return Backend(**{**entry, "expect": Expectation(**expect) if expect else None})

@@ -1,0 +1,124 @@
+"""Gathers what verification and training left into one summary; what is missing is shown as such.
+
+`results` hold neither clock nor host nor attempt: they are equal for equal input. What depends on
+the machine stands in `measurements` and `provenance`.
+"""
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Any
+
+from opproof import artifact, provenance
+from opproof.errors import UserError
+from opproof.settings import Backend, Settings
+from opproof.summary.statistics import mean_with_interval
+
+FORMAT = 1
+
+
+def collect(settings: Settings) -> dict[str, Any]:
+    """Return the summary of what there is for these settings; schema: summary.schema.yaml."""
+    verdicts = {backend.name: _verdict(settings, backend) for backend in settings.backends}
+    blocks = {backend.name: _blocks(settings, backend) for backend in settings.backends}
+    return {
+        "format": FORMAT,
+        "results": {
+            "engine": settings.engine,
+            "precision": settings.precision,
+            "train": dataclasses.asdict(settings.train),
+            "seeds": list(settings.seeds),
+            "backends": [
+                _result(settings, backend, verdicts[backend.name], blocks[backend.name])
+                for backend in settings.backends
+            ],
+        },
+        "measurements": {name: _measurements(found) for name, found in blocks.items()},
+        "provenance": {
+            **provenance.of_run(),
+            "configuration": dataclasses.asdict(settings),
+            "jobs": [
+                {"backend": name, "block": number, **block["provenance"]}
+                for name, found in blocks.items()
+                for number, block in enumerate(found)
+                if "provenance" in block
+            ],
+        },
+    }
+
+
+def _verdict(settings: Settings, backend: Backend) -> dict[str, Any]:
+    """Return what verification left, or a verdict "missing" with the reason."""
+    try:
+        record = artifact.read_json(Path(settings.output) / "verify" / f"{backend.name}.json")
+    except UserError as error:
+        expected = backend.expect.verify if backend.expect else "pass"
+        return {"verdict": "missing", "expected": expected, "reasons": [str(error)]}
+    del record["backend"]
+    return record
+
+
+def _blocks(settings: Settings, backend: Backend) -> list[dict[str, Any]]:
+    """Return each planned block's record, or {"missing": reason} for one that is not there."""
+    return [_block(settings, backend, number) for number in range(len(settings.blocks()))]
+
+
+def _block(settings: Settings, backend: Backend, number: int) -> dict[str, Any]:
+    path = Path(settings.output) / "train" / backend.name / str(number) / "block.json"
+    try:
+        record = artifact.read_json(path)
+    except UserError as error:
+        return {"missing": str(error)}
+    wanted = {
+        "engine": settings.engine,
+        "precision": settings.precision,
+        "train": dataclasses.asdict(settings.train),
+    }
+    if any(record[key] != value for key, value in wanted.items()):
+        return {"missing": f"{path}: trained with other settings"}
+    return record
+
+
+def _result(
+    settings: Settings, backend: Backend, verdict: dict[str, Any], blocks: list[dict[str, Any]]
+) -> dict[str, Any]:
+    runs = [
+        _run(seed, block)
+        for seeds, block in zip(settings.blocks(), blocks, strict=True)
+        for seed in seeds
+    ]
+    good = [run["accuracy"][-1] for run in runs if run["failure"] is None]
+    return {
+        "name": backend.name,
+        "verification": verdict,
+        "devices": sorted({block["device"] for block in blocks if block.get("device")}),
+        "seeds_planned": len(runs),
+        "seeds_ok": len(good),
+        "accuracy": mean_with_interval(good),
+        "runs": runs,
+    }
+
+
+def _run(seed: int, block: dict[str, Any]) -> dict[str, Any]:
+    """Return a seed's run, or one that says why it is not there."""
+    for run in block.get("runs", []):
+        if run["seed"] == seed:
+            wanted = ("seed", "failure", "average_loss", "accuracy", "sha256")
+            return {key: run[key] for key in wanted}
+    failure = block.get("missing") or block["not_trained"] or "its job did not train it"
+    return {"seed": seed, "failure": failure, "average_loss": [], "accuracy": [], "sha256": None}
+
+
+def _measurements(blocks: list[dict[str, Any]]) -> dict[str, Any]:
+    seconds = [
+        epoch
+        for block in blocks
+        for run in block.get("runs", [])
+        for epoch in run["measurements"]["epoch_seconds"]
+    ]
+    found = [block["measurements"] for block in blocks if block.get("measurements")]
+    return {
+        "seconds_per_epoch": statistics.median(seconds) if seconds else None,
+        "hardware": sorted({measured["hardware"] for measured in found}),
+        "gpu": [measured["gpu"] for measured in found if measured["gpu"]],
+    }

@@ -1,0 +1,48 @@
+"""The report page: one self-contained HTML file, readable without JavaScript or network."""
+
+from typing import Any
+
+import jinja2
+
+from opproof.paths import TEMPLATES
+from opproof.summary import tables
+
+
+def render(summary: dict[str, Any]) -> str:
+    """Return the page; the same text for the same summary."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        columns=tables.COLUMNS,
+        rows=tables.rows(summary),
+        notes=tables.notes(summary),
+        caption=tables.caption(summary),
+        accuracy_rows=_accuracy_rows(summary),
+        regions=_regions(summary),
+        verdict_in_words=tables.verdict_in_words,
+        **summary,
+    )
+
+
+def _regions(summary: dict[str, Any]) -> list[str]:
+    """Return the names of the regions of x, of the first backend that was measured."""
+    for row in _accuracy_rows(summary):
+        return list(row["regions"])
+    return []
+
+
+def _accuracy_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the float32 errors by region, a row per backend and direction."""
+    return [
+        {"backend": backend["name"], "direction": direction, **errors}
+        for backend in summary["results"]["backends"]
+        for direction, errors in backend["verification"]
+        .get("accuracy", {})
+        .get("float32", {})
+        .items()
+    ]

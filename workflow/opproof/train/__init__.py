@@ -1,0 +1,162 @@
+"""The train stage: one job trains a block of seeds of one backend and records it in block.json."""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from opproof import (
+    arguments,
+    artifact,
+    codebase,
+    device,
+    events,
+    library,
+    mnist,
+    operators,
+    provenance,
+)
+from opproof.errors import BackendError, UserError
+from opproof.settings import Backend, Settings
+from opproof.train.gpu import GpuSampler
+from opproof.train.graph import GraphEngine
+from opproof.train.progress import Progress
+from opproof.train.run import Engine, Trainer
+from opproof.train.state import RunRecord, RunState
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `opproof train`."""
+    arguments.add_config(parser)
+    arguments.add_backend(parser)
+    parser.add_argument(
+        "--block", type=int, default=0, help="which of the settings' blocks of seeds (%(default)s)"
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    """Train the block; return 0, also when a seed fails: that is a finding."""
+    settings = arguments.read_settings(args)
+    blocks = settings.blocks()
+    if not 0 <= args.block < len(blocks):
+        raise UserError(f"--block: is {args.block}; allowed: 0 to {len(blocks) - 1}")
+    train_block(settings, settings.backend(args.backend), blocks[args.block], args.block)
+    return 0
+
+
+def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], block: int) -> None:
+    """Train the seeds that are not trained yet and write the block's record, block.json.
+
+    Raises UserError where data, library or device are not as they must be, or a file can't be
+    written.
+    """
+    folder = Path(settings.output) / "train" / backend.name / str(block)
+    record: dict[str, Any] = {
+        "backend": backend.name,
+        "engine": settings.engine,
+        "precision": settings.precision,
+        "train": dataclasses.asdict(settings.train),
+        "not_trained": _refusal(settings, backend),
+        "device": None,
+        "runs": [],
+        "measurements": {},
+        "provenance": provenance.of_job(),
+    }
+    if record["not_trained"]:
+        print(f"{backend.name} is not trained: {record['not_trained']}")
+    else:
+        where = device.resolve(settings.device)
+        device.set_arithmetic(settings.precision, where)
+        record["device"] = where.type
+        try:
+            with GpuSampler(where) as sampler:
+                record["runs"] = _train_seeds(settings, backend, seeds, where, folder)
+            record["measurements"] = {"hardware": device.describe(where), "gpu": sampler.summary()}
+        except BackendError as error:
+            record["not_trained"] = str(error)
+    artifact.write_json(folder / "block.json", record)
+
+
+def _refusal(settings: Settings, backend: Backend) -> str | None:
+    """Say why verification keeps this backend from being trained, None if it does not."""
+    verdict = artifact.read_json(Path(settings.output) / "verify" / f"{backend.name}.json")
+    if verdict["verdict"] == "pass" or verdict["expected"] == "fail":
+        return None
+    return "refused by verification"
+
+
+def _train_seeds(
+    settings: Settings, backend: Backend, seeds: tuple[int, ...], where: torch.device, folder: Path
+) -> list[dict[str, Any]]:
+    output = Path(settings.output)
+    data = Path(settings.data.folder)
+    trainer = Trainer(
+        operators.resolve(backend, output),
+        settings.train,
+        _engine(settings, where),
+        torch.from_numpy(mnist.read(data, mnist.TEST_LABELS)).long(),
+        where,
+    )
+    digest = run_digest(settings, backend, where)
+    runs = []
+    with Progress(backend.name, len(seeds), settings.train.epochs) as progress:
+        for seed in seeds:
+            state = RunState(output, digest, seed)
+            record = state.ended()
+            if record:
+                progress.run_done(seed, "trained before", epochs_skipped=settings.train.epochs)
+            else:
+                record = trainer.train(seed, state, progress)
+                state.save_record(record)
+                progress.run_done(seed, record.failure or "trained")
+            if events.always_written(settings, seed):
+                folder_of_events = events.folder(settings, backend.name, seed)
+                events.write(folder_of_events, record.arrays["loss"], record.arrays["accuracy"])
+            runs.append(_publish(seed, record, settings.train.batch_size, folder))
+    return runs
+
+
+def _engine(settings: Settings, where: torch.device) -> Engine:
+    folder, batch_size = Path(settings.data.folder), settings.train.batch_size
+    if settings.engine == "graph":
+        return GraphEngine(folder, batch_size, where)
+    from opproof.train.reference import ReferenceEngine  # needs torchvision, slow to import
+
+    return ReferenceEngine(folder, batch_size, where)
+
+
+def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str:
+    """Return what names a run's state: a digest of all that determines the run but the seed."""
+    built = library.read_record(Path(settings.output), backend.library) if backend.library else None
+    return artifact.json_digest(
+        {
+            "op": backend.op,
+            "operator": codebase.operator_digest(backend.op),
+            "library": built and built["sha256"],
+            "engine": settings.engine,
+            "precision": settings.precision,
+            "train": dataclasses.asdict(settings.train),
+            "device": where.type,
+            "torch": torch.__version__,
+            "code": codebase.digest("train"),
+        }
+    )[:32]
+
+
+def _publish(seed: int, record: RunRecord, batch_size: int, folder: Path) -> dict[str, Any]:
+    """Put the run's arrays beside the block's record and return the run's entry in it."""
+    file = f"seed-{seed}.npz"
+    epoch_starts = range(0, len(record.arrays["loss"]), mnist.steps_per_epoch(batch_size))
+    epochs = np.split(record.arrays["loss"], epoch_starts[1:])
+    return {
+        "seed": seed,
+        "failure": record.failure,
+        "average_loss": [float(losses.mean(dtype=np.float64)) for losses in epochs if len(losses)],
+        "accuracy": record.arrays["accuracy"].tolist(),
+        "file": file,
+        "sha256": artifact.write_arrays(folder / file, record.arrays),
+        "measurements": record.measurements,
+    }

@@ -1,0 +1,62 @@
+"""Shows how far a training job is: a bar on a terminal, a line per epoch in a log."""
+
+import sys
+from types import TracebackType
+from typing import Any
+
+
+class Progress:
+    """Counts the epochs of a job's runs."""
+
+    def __init__(self, backend: str, seeds: int, epochs: int) -> None:
+        self.backend = backend
+        self.epochs = epochs
+        self._bar = _bar() if sys.stderr.isatty() else None
+        if self._bar:
+            self._task = self._bar.add_task(backend, total=seeds * epochs, state="")
+
+    def __enter__(self) -> "Progress":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def epoch_done(self, seed: int, epoch: int, loss: float, accuracy: float) -> None:
+        """Show the end of an epoch (from 1): mean loss of it, accuracy after it in per cent."""
+        state = f"loss {loss:.6f} accuracy {accuracy:.2f} %"
+        if self._bar:
+            self._bar.update(self._task, advance=1, state=f"seed {seed} {state}")
+        else:
+            print(f"{self.backend} seed {seed} epoch {epoch}/{self.epochs} {state}", flush=True)
+
+    def run_done(self, seed: int, how: str, epochs_skipped: int = 0) -> None:
+        """Show the end of a run, and count the epochs of it that were not trained just now."""
+        if self._bar:
+            self._bar.console.print(f"{self.backend} seed {seed}: {how}")
+            self._bar.update(self._task, advance=epochs_skipped)
+        else:
+            print(f"{self.backend} seed {seed}: {how}", flush=True)
+
+
+def _bar() -> Any:
+    # Only a person at a terminal needs rich; a job on a node may lack it.
+    from rich import progress
+    from rich.console import Console
+
+    return progress.Progress(
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("epochs,"),
+        progress.TimeRemainingColumn(),
+        progress.TextColumn("to go  {task.fields[state]}"),
+        console=Console(stderr=True),
+    )

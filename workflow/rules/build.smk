@@ -1,0 +1,20 @@
+rule build:
+    input:
+        library_sources,
+    output:
+        "<results>/build/{library}/build.json",
+    log:
+        "<logs>/build/{library}.log",
+    benchmark:
+        "<benchmarks>/build/{library}.tsv"
+    localrule: True
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 15 * attempt,
+    params:
+        config=frozen_config,
+        code=codebase.digest("build"),
+        toolchain=toolchain.describe(),
+    shell:
+        "exec python -m opproof build --config {params.config:q} "
+        "--library {wildcards.library} > {log:q} 2>&1"

@@ -1,0 +1,106 @@
+# The settings, and the helpers that rules share. Parsed again by every job of a cluster: cheap, no
+# torch, no network, no clock.
+import os
+import re
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from opproof import (
+    codebase,
+    config as configuration,
+    holder,
+    mnist,
+    paths,
+    settings,
+    toolchain,
+)
+from opproof.backends import LIBRARIES
+from opproof.errors import UserError
+
+# The controller validates the configuration once and freezes it before the first job; what runs on
+# nodes reads the frozen copy, so that an edit of config.yaml waits for the next run.
+FROZEN = "OPPROOF_FROZEN_CONFIG"
+
+if workflow.is_main_process and not workflow.configfiles:
+
+    configfile: "config.yaml"
+
+
+def load_settings():
+    if not workflow.is_main_process:
+        return settings.read(Path(os.environ[FROZEN]))
+    try:
+        resolved = configuration.resolve(config)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    os.environ[FROZEN] = str(resolved.frozen_path.absolute())
+    return resolved
+
+
+def clear_stale_lock():
+    """Free the folder of a run that was killed on this machine, so that this one can go on."""
+    if workflow.is_main_process and not workflow.dryrun:
+        if message := holder.clear_stale(Path.cwd()):
+            print(message, file=sys.stderr)
+
+
+clear_stale_lock()
+SETTINGS = load_settings()
+BLOCKS = SETTINGS.blocks()
+BACKEND_NAMES = [backend.name for backend in SETTINGS.backends]
+
+
+pathvars:
+    results=SETTINGS.output,
+    logs=f"{SETTINGS.output}/logs",
+    benchmarks=f"{SETTINGS.output}/benchmarks",
+    mnist=SETTINGS.data.folder,
+
+
+# Only names of the settings are legal: another is "no rule to produce", never a wild match.
+wildcard_constraints:
+    backend="|".join(re.escape(backend.name) for backend in SETTINGS.backends),
+    library="|".join(LIBRARIES),
+    block=r"\d+",
+
+
+# Rules call `python` and ninja of the environment that Snakemake itself runs in.
+shell.prefix(
+    "set -euo pipefail; export PATH={}:$PATH; ".format(
+        shlex.quote(str(Path(sys.executable).parent))
+        .replace("{", "{{")
+        .replace("}", "}}")
+    )
+)
+
+
+def frozen_config(wildcards):
+    return str(SETTINGS.frozen_path)
+
+
+def output_folder(wildcards):
+    return SETTINGS.output
+
+
+def built_library(wildcards):
+    """Return the build record that a backend needs, as a list of one or none."""
+    library = SETTINGS.backend(wildcards.backend).library
+    return [f"{SETTINGS.output}/build/{library}/build.json"] if library else []
+
+
+def library_sources(wildcards):
+    return [paths.CSRC / source for source in LIBRARIES[wildcards.library]]
+
+
+def operator(wildcards):
+    """Return what identifies a backend's operator, its own code included."""
+    backend = SETTINGS.backend(wildcards.backend)
+    return asdict(backend) | {"code": codebase.operator_digest(backend.op)}
+
+
+def block_seeds(wildcards):
+    return BLOCKS[int(wildcards.block)]

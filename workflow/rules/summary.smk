@@ -1,0 +1,48 @@
+rule summary:
+    input:
+        expand(rules.verify.output, backend=BACKEND_NAMES),
+        expand(rules.train.output, backend=BACKEND_NAMES, block=range(len(BLOCKS))),
+    output:
+        json="<results>/summary.json",
+        csv=report(
+            "<results>/summary.csv",
+            caption="../report/summary.rst",
+            category="Summary",
+        ),
+        markdown="<results>/summary.md",
+        page="<results>/report.html",
+    log:
+        "<logs>/summary.log",
+    benchmark:
+        "<benchmarks>/summary.tsv"
+    localrule: True
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+    params:
+        config=frozen_config,
+        code=codebase.digest("summary"),
+        seeds=SETTINGS.seeds,
+    shell:
+        "exec python -m opproof summary --config {params.config:q} > {log:q} 2>&1"
+
+
+# Fails the run where a result is missing or a verdict is not as expected; the summary is there then.
+rule check:
+    input:
+        rules.summary.output.json,
+    output:
+        touch("<results>/check.ok"),
+    log:
+        "<logs>/check.log",
+    benchmark:
+        "<benchmarks>/check.tsv"
+    localrule: True
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+    params:
+        results=output_folder,
+        code=codebase.digest("check"),
+    shell:
+        "exec python -m opproof check {params.results:q} > {log:q} 2>&1"

@@ -1,0 +1,21 @@
+rule verify:
+    input:
+        built_library,
+    output:
+        "<results>/verify/{backend}.json",
+    log:
+        "<logs>/verify/{backend}.log",
+    benchmark:
+        "<benchmarks>/verify/{backend}.tsv"
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 10 * attempt,
+    params:
+        config=frozen_config,
+        code=codebase.digest("verify"),
+        torch=toolchain.torch_version(),
+        device=SETTINGS.device,
+        operator=operator,
+    shell:
+        "exec python -m opproof verify --config {params.config:q} "
+        "--backend {wildcards.backend} > {log:q} 2>&1"

@@ -1,0 +1,122 @@
+"""Snakemake's logger plugin "opproof": a line per stage in place of several per job."""
+
+import copy
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Protocol
+
+from opproof import holder
+from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
+from snakemake.settings.enums import Quietness
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
+
+from snakemake_logger_plugin_opproof.display import Display
+from snakemake_logger_plugin_opproof.lines import Lines
+from snakemake_logger_plugin_opproof.progress import Progress
+
+_FAULTS = (LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
+
+# What Snakemake says of itself in every run.
+_CHATTER = (
+    "Assuming unrestricted shared filesystem usage",
+    "Building DAG of jobs",
+    "Using shell:",
+    "Select jobs to execute",
+)
+
+
+class View(Protocol):
+    """A way to show progress."""
+
+    def update(self, changed: str | None) -> None:
+        """Take note that a record was seen; `changed`: the stage whose job has ended by it."""
+
+    def close(self) -> None:
+        """Show the last state and end."""
+
+
+class LogHandler(LogHandlerBase):
+    """Shows the stages' progress, and Snakemake's messages in Snakemake's own words.
+
+    Where each job is asked for (-n, -p, --verbose, --debug-dag), or silence is (--quiet), the
+    output is Snakemake's own. A job's inner Snakemake loads no logger plugin.
+    """
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = True
+    has_formatter = True
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self._messages = _snakemake_handler(self.common_settings)
+        self._view = _view(self.common_settings, self.progress, self._messages)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # An exception that leaves here ends the thread that brings every record.
+        try:
+            changed = self.progress.see(record)
+            if self._view is None or _is_message(record):
+                self._messages.handle(_with_holder(record))
+            if self._view:
+                self._view.update(changed)
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self.progress.end()
+        if self._view:
+            self._view.close()
+        super().close()
+
+
+def _view(
+    settings: OutputSettingsLoggerInterface, progress: Progress, messages: logging.StreamHandler
+) -> View | None:
+    """Return the view for these settings and this stderr; None for Snakemake's own output."""
+    each_job = settings.printshellcmds or settings.verbose or settings.debug_dag
+    silence = {Quietness.ALL, Quietness.PROGRESS} & set(settings.quiet or ())
+    if settings.dryrun or each_job or silence:
+        return None
+    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+        return Display(progress, messages, settings.nocolor)
+    return Lines(progress, messages)
+
+
+def _snakemake_handler(settings: OutputSettingsLoggerInterface) -> logging.StreamHandler:
+    """Return what Snakemake would use if no plugin wrote to the stream."""
+    handler = ColorizingTextHandler(
+        nocolor=settings.nocolor, stream=sys.stdout if settings.stdout else sys.stderr
+    )
+    handler.setFormatter(DefaultFormatter(settings.quiet, settings.show_failed_logs))
+    handler.addFilter(
+        DefaultFilter(
+            settings.quiet,
+            settings.debug_dag,
+            settings.verbose,
+            settings.dryrun,
+            settings.printshellcmds,
+        )
+    )
+    return handler
+
+
+def _is_message(record: logging.LogRecord) -> bool:
+    event = getattr(record, "event", None)
+    if event is None:
+        return not record.getMessage().startswith(_CHATTER)
+    return event in _FAULTS
+
+
+def _with_holder(record: logging.LogRecord) -> logging.LogRecord:
+    """Return the record, with who holds the folder if it says that the folder is locked."""
+    if getattr(record, "exception", None) != "LockException":
+        return record
+    record = copy.copy(record)
+    record.msg = f"{record.msg}\n{holder.explain(Path())}"
+    return record

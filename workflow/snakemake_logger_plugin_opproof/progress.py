@@ -1,0 +1,186 @@
+"""What a run is doing, as Snakemake's log records tell it."""
+
+import heapq
+import re
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from logging import LogRecord
+from typing import Any
+
+from opproof.__main__ import STAGES
+from snakemake_interface_logger_plugins.common import LogEvent
+
+_NOT_A_STAGE = ("all", "total")  # the rule that asks for everything; the sum in Snakemake's counts
+_ORDER = list(STAGES)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job under way; `started` on the clock of Progress, in seconds.
+
+    `state`: running; submitted to a cluster, whose queue is not visible here; or unfinished, once
+    the run has ended before it.
+    """
+
+    stage: str
+    state: str
+    started: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage at one moment, in numbers of jobs.
+
+    `under_way` counts by Job.state. `seconds_to_go` is None where nothing measured tells.
+    """
+
+    name: str
+    total: int
+    done: int
+    failed: int
+    under_way: Mapping[str, int]
+    seconds_to_go: float | None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.done == self.total
+
+
+class Progress:
+    """The state of a run, fed with its log records; safe to read from any thread.
+
+    `clock` gives seconds that never run backwards.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last_event = clock()
+        self._totals: dict[str, int] = {}
+        self._jobs: dict[int, Job] = {}
+        self._failed: dict[int, str] = {}
+        self._durations: defaultdict[str, list[float]] = defaultdict(list)
+        self._side_by_side: Counter[str] = Counter()
+        self._on_cluster = False
+        self._ended = False
+
+    def see(self, record: LogRecord) -> str | None:
+        """Take in a record; return the stage whose job has finished or failed by it, if any."""
+        fields = vars(record)
+        with self._lock:
+            self._last_event = self._clock()
+            match fields.get("event"):
+                case LogEvent.RUN_INFO:
+                    self._totals = {
+                        name: count
+                        for name, count in fields["stats"].items()
+                        if name not in _NOT_A_STAGE
+                    }
+                case LogEvent.RESOURCES_INFO:
+                    self._on_cluster = self._on_cluster or "nodes" in fields
+                case LogEvent.JOB_INFO:
+                    self._start(fields)
+                case LogEvent.JOB_FINISHED:
+                    return self._finish(fields["job_id"])
+                case LogEvent.JOB_ERROR:
+                    return self._fail(fields["jobid"])
+                case LogEvent.ERROR if fields["exception"] == "MissingOutputException":
+                    return self._fail(_job_in_text(record.getMessage()))
+        return None
+
+    def end(self) -> None:
+        """Take note that the run has ended: jobs still under way are unfinished for good."""
+        with self._lock:
+            self._jobs = {
+                number: replace(job, state="unfinished") for number, job in self._jobs.items()
+            }
+            self._ended = True
+
+    @property
+    def last_event(self) -> float:
+        """When the last record came, on the clock; the beginning, if none has."""
+        with self._lock:
+            return self._last_event
+
+    def jobs(self) -> dict[int, Job]:
+        """Return the jobs under way, by Snakemake's number for them."""
+        with self._lock:
+            return dict(self._jobs)
+
+    def stages(self) -> list[Stage]:
+        """Return the stages that have something to do, in the pipeline's order."""
+        with self._lock:
+            return [self._stage(name) for name in sorted(self._totals, key=_position)]
+
+    def is_complete(self) -> bool:
+        """Return whether every job of every stage is done; true also where there is none."""
+        return all(stage.is_complete for stage in self.stages())
+
+    def _start(self, fields: dict[str, Any]) -> None:
+        stage = fields["rule_name"]
+        state = "submitted" if self._on_cluster and not fields["local"] else "running"
+        self._jobs[fields["jobid"]] = Job(stage, state, self._clock())
+        self._failed.pop(fields["jobid"], None)  # another attempt
+        now = sum(job.stage == stage for job in self._jobs.values())
+        self._side_by_side[stage] = max(self._side_by_side[stage], now)
+
+    def _finish(self, number: int) -> str | None:
+        job = self._jobs.pop(number, None)
+        if job is None:
+            return None
+        self._durations[job.stage].append(self._clock() - job.started)
+        return job.stage
+
+    def _fail(self, number: int | None) -> str | None:
+        job = self._jobs.pop(number, None) if number is not None else None
+        if number is None or job is None:
+            return None
+        self._failed[number] = job.stage
+        return job.stage
+
+    def _stage(self, name: str) -> Stage:
+        failed = sum(stage == name for stage in self._failed.values())
+        jobs = [job for job in self._jobs.values() if job.stage == name]
+        durations = self._durations[name]
+        waiting = self._totals[name] - len(durations) - failed - len(jobs)
+        return Stage(
+            name=name,
+            total=self._totals[name],
+            done=len(durations),
+            failed=failed,
+            under_way=Counter(job.state for job in jobs),
+            # After a failure with nothing under way, the rest may never be started.
+            seconds_to_go=None
+            if self._ended or (failed and not jobs)
+            else self._seconds_to_go(name, jobs, waiting),
+        )
+
+    def _seconds_to_go(self, name: str, jobs: list[Job], waiting: int) -> float | None:
+        """Play the jobs left through as many places as were used at once, each as the mean one.
+
+        None before a job of the stage has finished, and once those left outlast the estimate.
+        """
+        durations = self._durations[name]
+        if not durations:
+            return None
+        mean = sum(durations) / len(durations)
+        now = self._clock()
+        places = [max(job.started + mean - now, 0.0) for job in jobs]
+        places += [0.0] * (self._side_by_side[name] - len(places))
+        heapq.heapify(places)
+        for _ in range(waiting):
+            heapq.heapreplace(places, places[0] + mean)
+        return max(places) or None
+
+
+def _position(stage: str) -> int:
+    return _ORDER.index(stage) if stage in _ORDER else len(_ORDER)
+
+
+def _job_in_text(message: str) -> int | None:
+    """Return the job that a missing output is reported of: Snakemake gives it in words alone."""
+    found = re.search(r"^Job (\d+) ", message, re.MULTILINE)
+    return int(found[1]) if found else None
