@@ -93,7 +93,10 @@ def built_library(wildcards):
 
 
 def library_sources(wildcards):
-    return [paths.CSRC / source for source in LIBRARIES[wildcards.library]]
+    # Relative where the project is the working folder: moving that calls for no other build.
+    sources = [paths.CSRC / source for source in LIBRARIES[wildcards.library]]
+    here = Path.cwd()
+    return [path.relative_to(here) if path.is_relative_to(here) else path for path in sources]
 
 
 def operator(wildcards):

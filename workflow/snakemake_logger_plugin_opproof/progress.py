@@ -13,7 +13,7 @@ from typing import Any
 from opproof.__main__ import STAGES
 from snakemake_interface_logger_plugins.common import LogEvent
 
-_NOT_A_STAGE = ("all", "total")  # the rule that asks for everything; the sum in Snakemake's counts
+_NOT_STAGES = ("all", "total")  # the rule that asks for everything; the sum in Snakemake's counts
 _ORDER = list(STAGES)
 
 
@@ -77,7 +77,7 @@ class Progress:
                     self._totals = {
                         name: count
                         for name, count in fields["stats"].items()
-                        if name not in _NOT_A_STAGE
+                        if name not in _NOT_STAGES
                     }
                 case LogEvent.RESOURCES_INFO:
                     self._on_cluster = self._on_cluster or "nodes" in fields
@@ -121,6 +121,8 @@ class Progress:
 
     def _start(self, fields: dict[str, Any]) -> None:
         stage = fields["rule_name"]
+        if stage not in self._totals:
+            return
         state = "submitted" if self._on_cluster and not fields["local"] else "running"
         self._jobs[fields["jobid"]] = Job(stage, state, self._clock())
         self._failed.pop(fields["jobid"], None)  # another attempt
