@@ -136,8 +136,7 @@ class Answer(BaseHTTPRequestHandler):
         self.send(gzip.compress(bytes(10)))
 
     def damaged_gzip(self, name: str, content: bytes) -> None:
-        body = gzip.compress(content)
-        self.send(body[:30] + bytes(30) + body[60:])
+        self.send(gzip.compress(content)[:10] + b"\xff" * 100)
 
     def short(self, name: str, content: bytes) -> None:
         body = gzip.compress(content)
@@ -265,7 +264,7 @@ FAILURES = [
     ("empty", f"{IMAGES.name}: 0 bytes, not 3,936"),
     ("flipped", f"{IMAGES.name}: MD5 is not {IMAGES.md5}"),
     ("other_file", f"{IMAGES.name}: 10 bytes, not 3,936"),
-    ("damaged_gzip", f"{IMAGES.name}.gz: not a whole gzip file ("),
+    ("damaged_gzip", f"{IMAGES.name}.gz: not a whole gzip file (Error -3"),
     ("short", f"{IMAGES.name}.gz: "),
     ("short_raw", f"{IMAGES.name}: "),
     ("short_chunked", f"{IMAGES.name}.gz: cut short"),

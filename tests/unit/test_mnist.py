@@ -94,3 +94,10 @@ def test_official_pixels_and_labels(mnist_folder: Path) -> None:
     assert labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
     assert (images.min(), images.max()) == (0, 255)
     assert images.mean() / 255 == pytest.approx(0.1307, abs=5e-5)  # the mean that everyone quotes
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "steps"), [(64, 938), (60_000, 1), (59_999, 2), (1, 60_000), (100, 600)]
+)
+def test_steps_per_epoch(batch_size: int, steps: int) -> None:
+    assert mnist.steps_per_epoch(batch_size) == steps

@@ -1,4 +1,5 @@
 # What the controller does before the first job and after the last.
+import shutil
 import subprocess
 
 
@@ -22,9 +23,10 @@ onstart:
 
 onsuccess:
     holder.release(Path.cwd())
+    shutil.rmtree(f"{SETTINGS.output}/partial", ignore_errors=True)
     show_summary("--show")
 
 
 onerror:
     holder.release(Path.cwd())
-    show_summary()
+    show_summary("--partial")

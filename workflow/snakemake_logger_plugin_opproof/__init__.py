@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 from typing import Protocol
 
-from opproof import holder
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultFormatter
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
 
+from opproof import holder
 from snakemake_logger_plugin_opproof.display import Display
 from snakemake_logger_plugin_opproof.lines import Lines
 from snakemake_logger_plugin_opproof.progress import Progress
@@ -26,6 +26,13 @@ _CHATTER = (
     "Building DAG of jobs",
     "Using shell:",
     "Select jobs to execute",
+)
+
+# What it says once no job will be started any more, before the hooks have their say.
+_ENDINGS = (
+    "Terminating processes on user request",
+    "Shutting down, this might take some time",
+    "Exiting because a job execution failed",
 )
 
 
@@ -56,6 +63,7 @@ class LogHandler(LogHandlerBase):
         self.progress = Progress()
         self._messages = _snakemake_handler(self.common_settings)
         self._view = _view(self.common_settings, self.progress, self._messages)
+        self._ended = False
 
     def emit(self, record: logging.LogRecord) -> None:
         # An exception that leaves here ends the thread that brings every record.
@@ -63,16 +71,23 @@ class LogHandler(LogHandlerBase):
             changed = self.progress.see(record)
             if self._view is None or _is_message(record):
                 self._messages.handle(_with_holder(record))
-            if self._view:
+            if record.getMessage().startswith(_ENDINGS):
+                self._end()
+            elif self._view and not self._ended:
                 self._view.update(changed)
         except Exception:
             self.handleError(record)
 
     def close(self) -> None:
-        self.progress.end()
-        if self._view:
-            self._view.close()
+        self._end()
         super().close()
+
+    def _end(self) -> None:
+        if not self._ended:
+            self._ended = True
+            self.progress.end()
+            if self._view:
+                self._view.close()
 
 
 def _view(

@@ -41,9 +41,11 @@ class Lines:
                 self._pending[changed].start()
 
     def close(self) -> None:
-        """Write what was still to be written."""
-        for name in list(self._pending):
-            self._write_pending(name)
+        """Write what was still to be written, and which stages have unfinished jobs."""
+        with self._lock:
+            for stage in self._progress.stages():
+                if stage.name in self._pending or stage.under_way:
+                    self._write(stage)
 
     def _announce(self) -> None:
         stages = self._progress.stages()

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from logging import LogRecord
 from typing import Any
 
-from opproof.__main__ import STAGES
 from snakemake_interface_logger_plugins.common import LogEvent
+
+from opproof.__main__ import STAGES
 
 _NOT_STAGES = ("all", "total")  # the rule that asks for everything; the sum in Snakemake's counts
 _ORDER = list(STAGES)
@@ -72,6 +73,8 @@ class Progress:
         fields = vars(record)
         with self._lock:
             self._last_event = self._clock()
+            if self._ended:
+                return None
             match fields.get("event"):
                 case LogEvent.RUN_INFO:
                     self._totals = {
@@ -92,7 +95,7 @@ class Progress:
         return None
 
     def end(self) -> None:
-        """Take note that the run has ended: jobs still under way are unfinished for good."""
+        """Take note that the run is ending: jobs still under way are unfinished for good."""
         with self._lock:
             self._jobs = {
                 number: replace(job, state="unfinished") for number, job in self._jobs.items()

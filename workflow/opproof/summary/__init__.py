@@ -9,7 +9,6 @@ from rich.console import Console
 from rich.table import Table
 
 from opproof import arguments, artifact
-from opproof.settings import Settings
 from opproof.summary import page, tables
 from opproof.summary.collect import collect
 
@@ -17,38 +16,42 @@ from opproof.summary.collect import collect
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `opproof summary`."""
     arguments.add_config(parser)
-    parser.add_argument(
-        "--show", action="store_true", help="only show the table of the last summary"
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--show", action="store_true", help="only show the table of the last summary")
+    how.add_argument(
+        "--partial", action="store_true", help="of a run that failed: write into OUTPUT/partial/"
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Write the summary and show its table, or only show it; return 0."""
     settings = arguments.read_settings(args)
+    output = Path(settings.output)
     if args.show:
-        summary = artifact.read_json(Path(settings.output) / "summary.json")
-    else:
-        summary = write(settings)
-    show(summary, Path(settings.output))
+        show(artifact.read_json(output / "summary.json"), output)
+        return 0
+    summary = collect(settings)
+    if args.partial:
+        # Not in the place of the whole summary, which Snakemake would then take for done.
+        output = output / "partial"
+    write(summary, output)
+    show(summary, output)
     return 0
 
 
-def write(settings: Settings) -> dict[str, Any]:
-    """Write the summary's files and return it. Raises UserError if they can't be written."""
-    summary = collect(settings)
-    output = Path(settings.output)
-    artifact.write_bytes(output / "summary.csv", tables.as_csv(summary).encode())
-    artifact.write_bytes(output / "summary.md", tables.as_markdown(summary).encode())
-    artifact.write_bytes(output / "report.html", page.render(summary).encode())
-    artifact.write_json(output / "summary.json", summary)
-    return summary
+def write(summary: dict[str, Any], folder: Path) -> None:
+    """Write the summary's files. Raises UserError if they can't be written."""
+    artifact.write_bytes(folder / "summary.csv", tables.as_csv(summary).encode())
+    artifact.write_bytes(folder / "summary.md", tables.as_markdown(summary).encode())
+    artifact.write_bytes(folder / "report.html", page.render(summary).encode())
+    artifact.write_json(folder / "summary.json", summary)
 
 
-def show(summary: dict[str, Any], output: Path) -> None:
-    """Print the table, the notes, what it is of, and where the report is."""
-    table = Table(box=box.SIMPLE_HEAD, title="OpProof", title_justify="left")
+def show(summary: dict[str, Any], folder: Path) -> None:
+    """Print the table, the notes, what it is of, and where in `folder` the report is."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in tables.COLUMNS.values():
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, no_wrap=True)
     for row in tables.rows(summary):
         table.add_row(*(row[key] for key in tables.COLUMNS))
     console = Console()
@@ -56,7 +59,7 @@ def show(summary: dict[str, Any], output: Path) -> None:
     for line in (*tables.notes(summary), tables.caption(summary)):
         console.print(line, highlight=False, markup=False)
     console.print(
-        f"Report: {(output / 'report.html').absolute()}",
+        f"Report: {(folder / 'report.html').absolute()}",
         soft_wrap=True,
         highlight=False,
         markup=False,

@@ -17,8 +17,8 @@ _FOOTNOTE = "seeds: trained to the end/planned; *: indicative, runs may have sha
 _VERDICTS = {
     ("pass", "pass"): "pass",
     ("fail", "pass"): "REFUSED",
-    ("fail", "fail"): "fails, as expected",
-    ("pass", "fail"): "PASSES, unexpectedly",
+    ("fail", "fail"): "fails as expected",
+    ("pass", "fail"): "PASSES unexpectedly",
 }
 
 

@@ -150,11 +150,11 @@ def _publish(seed: int, record: RunRecord, batch_size: int, folder: Path) -> dic
     """Put the run's arrays beside the block's record and return the run's entry in it."""
     file = f"seed-{seed}.npz"
     epoch_starts = range(0, len(record.arrays["loss"]), mnist.steps_per_epoch(batch_size))
-    epochs = np.split(record.arrays["loss"], epoch_starts[1:])
+    epochs = np.split(record.arrays["loss"], epoch_starts[1:])[: len(record.arrays["accuracy"])]
     return {
         "seed": seed,
         "failure": record.failure,
-        "average_loss": [float(losses.mean(dtype=np.float64)) for losses in epochs if len(losses)],
+        "average_loss": [float(losses.mean(dtype=np.float64)) for losses in epochs],
         "accuracy": record.arrays["accuracy"].tolist(),
         "file": file,
         "sha256": artifact.write_arrays(folder / file, record.arrays),

@@ -1,0 +1,247 @@
+"""Bad input, kills, and a machine that does not do what it should: a clear end, and nothing lost."""
+
+import gzip
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from opproof import mnist
+
+from .conftest import Workspace
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0, reason="LOUD: not root, so no mount namespace: disk faults are NOT tested"
+)
+
+
+def test_every_fault_of_a_config_is_named_before_anything_runs(workspace: Workspace) -> None:
+    workspace.configure(
+        outptu="x",
+        backends=["torch", "torhc", {"name": "../x; rm -rf ~", "op": "$(id)"}],
+        seeds=[1, 1],
+        train={"epochs": 0, "batch_size": "many", "learning_rate": "3e-3"},
+        device="gpu",
+    )
+    run = workspace.snakemake()
+    assert run.returncode != 0
+    for key in (
+        "outptu: unknown key",
+        "backends[1]: is 'torhc'",
+        "backends[2].name: is '../x; rm -rf ~'",
+        "backends[2].op: is '$(id)'",
+        "seeds: 1 is there twice",
+        "train.epochs: is 0",
+        "train.batch_size: is 'many'",
+        "train.learning_rate: is '3e-3'",
+        "device: is 'gpu'; allowed: auto, cpu, cuda",
+    ):
+        assert key in run.stdout
+    assert "Traceback" not in run.stdout
+    assert not (workspace.folder / "results").exists()
+
+
+def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(workspace: Workspace) -> None:
+    workspace.configure(seeds=[0], backends=["torch"], device="cuda")
+    run = workspace.snakemake(CUDA_VISIBLE_DEVICES="")
+    assert run.returncode != 0
+    assert "no GPU: device: cuda is set" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+def test_a_flipped_byte_in_the_data_stops_training(workspace: Workspace, tmp_path: Path) -> None:
+    damaged = copy_of_mnist(workspace.mnist, tmp_path / "damaged")
+    flip_a_byte(damaged / mnist.TRAIN_IMAGES.name)
+    workspace.configure(seeds=[0], backends=["torch"], data={"folder": str(damaged)})
+    run = workspace.snakemake()
+    assert run.returncode != 0
+    assert f"{damaged / mnist.TRAIN_IMAGES.name}: not the official file" in run.stdout
+
+
+def test_a_source_with_a_flipped_byte_is_passed_over(workspace: Workspace, tmp_path: Path) -> None:
+    damaged = copy_of_mnist(workspace.mnist, tmp_path / "damaged")
+    flip_a_byte(damaged / mnist.TEST_IMAGES.name)
+    kept = tmp_path / "kept"
+    workspace.configure(data={"folder": str(kept), "sources": [str(damaged)]})
+    run = workspace.snakemake("--until", "data")
+    assert run.returncode != 0
+    assert f"{mnist.TEST_IMAGES.name}: MD5 is not" in run.stdout
+    sources = [str(damaged), str(workspace.mnist)]
+    workspace.configure(data={"folder": str(kept), "sources": sources})
+    assert workspace.snakemake("--until", "data").returncode == 0
+    for file in mnist.FILES:
+        mnist.read(kept, file)
+
+
+def test_an_offline_mirror_of_packed_files_serves_the_data(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    for file in mnist.FILES:
+        content = (workspace.mnist / file.name).read_bytes()
+        (mirror / f"{file.name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+    kept = tmp_path / "kept"
+    workspace.configure(data={"folder": str(kept), "sources": [mirror.as_uri()]})
+    run = workspace.snakemake("--until", "data")
+    assert run.returncode == 0, run.stdout
+
+
+@needs_root
+@pytest.mark.parametrize(
+    ("mount", "words"),
+    [
+        pytest.param("mount -t tmpfs -o size=8m tmpfs {}", "No space left", id="full disk"),
+        pytest.param(
+            "mount -t tmpfs tmpfs {0} && mount -o remount,ro {0}", "Read-only", id="read-only"
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_named(
+    workspace: Workspace, tmp_path: Path, mount: str, words: str
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    kept = disk / "mnist"
+    workspace.configure(data={"folder": str(kept), "sources": [str(workspace.mnist)]})
+    run = in_namespace(workspace, mount.format(disk), "--until", "data")
+    assert run.returncode != 0
+    assert words in run.stdout
+    assert str(kept) in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+@needs_root
+def test_an_output_folder_that_cannot_be_written_is_named(workspace: Workspace) -> None:
+    results = workspace.folder / "results"
+    results.mkdir()
+    workspace.configure(seeds=[0], backends=["torch"])
+    mount = f"mount -t tmpfs tmpfs {results} && mount -o remount,ro {results}"
+    run = in_namespace(workspace, mount)
+    assert run.returncode != 0
+    assert "results" in run.stdout
+    assert "Read-only file system" in run.stdout
+    assert "Traceback" not in run.stdout
+
+
+def test_a_killed_trainer_resumes_and_ends_with_the_same_numbers(workspace: Workspace) -> None:
+    """The whole way: SIGKILL in the midst of training, and the run made again."""
+    long = {"epochs": 6, "batch_size": 100}
+    workspace.configure(seeds=[0], backends=["torch"], train=long)
+    with started(workspace) as run:
+        checkpoint = wait_for(workspace, "results/state/*/0/checkpoint.pt")
+        for trainer in processes_with("opproof train", workspace.folder):
+            os.kill(trainer, signal.SIGKILL)
+        assert run.wait() != 0
+        assert checkpoint.exists()
+    assert workspace.snakemake().returncode == 0
+    resumed = np.load(workspace.folder / "results/train/torch/0/seed-0.npz")
+    assert "epoch 1/6" not in workspace.log("train/torch/0.log")
+    shutil.rmtree(workspace.folder / "results")
+    assert workspace.snakemake().returncode == 0
+    undisturbed = np.load(workspace.folder / "results/train/torch/0/seed-0.npz")
+    for name in ("loss", "accuracy", "predictions"):
+        np.testing.assert_array_equal(resumed[name], undisturbed[name])
+
+
+def test_a_killed_pipeline_does_not_block_the_next(workspace: Workspace) -> None:
+    workspace.configure(seeds=[0, 1], backends=["torch"])
+    with started(workspace) as run:
+        wait_for(workspace, "results/logs/train/torch/0.log")
+        os.kill(run.pid, signal.SIGKILL)
+        run.wait()
+    assert any((workspace.folder / ".snakemake/locks").iterdir())
+    again = workspace.snakemake()
+    assert again.returncode == 0, again.stdout
+    assert "run that was killed" in again.stdout
+    assert workspace.read("summary.json")["results"]["backends"][0]["seeds_ok"] == 2
+
+
+def test_a_second_pipeline_is_told_who_holds_the_folder(workspace: Workspace) -> None:
+    workspace.configure(seeds=[0, 1], backends=["torch"])
+    with started(workspace) as first:
+        wait_for(workspace, "results/logs/train/torch/0.log")
+        second = workspace.snakemake()
+        assert second.returncode != 0
+        assert f"pid {first.pid} on host {os.uname().nodename}" in second.stdout
+        assert first.wait() == 0
+    assert workspace.read("summary.json")["results"]["backends"][0]["seeds_ok"] == 2
+
+
+def copy_of_mnist(source: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for file in mnist.FILES:
+        shutil.copyfile(source / file.name, folder / file.name)
+    return folder
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
+
+
+def in_namespace(
+    workspace: Workspace, mount: str, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """Run the pipeline where `mount` has been done for it alone."""
+    script = f'{mount} && exec "$@"'
+    return subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", *workspace.command(*options)],
+        cwd=workspace.folder,
+        env=workspace.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+
+
+class started:  # noqa: N801
+    """A pipeline that runs in the background, and is ended with all its jobs at the end."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.folder = workspace.folder
+        self.run = subprocess.Popen(
+            workspace.command(),
+            cwd=workspace.folder,
+            env=workspace.environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> subprocess.Popen[bytes]:
+        return self.run
+
+    def __exit__(self, *_: object) -> None:
+        for process in [self.run.pid, *processes_with("opproof", self.folder)]:
+            try:
+                os.kill(process, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.run.wait()
+
+
+def wait_for(workspace: Workspace, pattern: str) -> Path:
+    """Return the first file that comes to match; the suite's timeout bounds the wait."""
+    while not (found := list(workspace.folder.glob(pattern))):
+        time.sleep(0.05)
+    return found[0]
+
+
+def processes_with(words: str, folder: Path) -> Iterator[int]:
+    """Yield the processes whose command line holds `words` and whose folder is `folder`."""
+    for process in Path("/proc").iterdir():
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            if words in command and Path(os.readlink(process / "cwd")) == folder:
+                yield int(process.name)
+        except (OSError, ValueError):
+            continue
