@@ -71,9 +71,7 @@ wildcard_constraints:
 # Rules call `python` and ninja of the environment that Snakemake itself runs in.
 shell.prefix(
     "set -euo pipefail; export PATH={}:$PATH; ".format(
-        shlex.quote(str(Path(sys.executable).parent))
-        .replace("{", "{{")
-        .replace("}", "}}")
+        shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
     )
 )
 

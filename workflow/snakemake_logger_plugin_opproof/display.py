@@ -69,7 +69,7 @@ class Display:
 def _row(stage: Stage) -> tuple[Text | ProgressBar, ...]:
     states = (Text(words.under_way(stage)), Text(words.failed(stage), style="red"))
     to_go = ""
-    if stage.under_way and not stage.is_complete:
+    if stage.is_at_work:
         to_go = words.time_to_go(stage.seconds_to_go) if stage.seconds_to_go else "—"
     return (
         Text(stage.name),

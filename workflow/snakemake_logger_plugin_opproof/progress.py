@@ -49,6 +49,10 @@ class Stage:
     def is_complete(self) -> bool:
         return self.done == self.total
 
+    @property
+    def is_at_work(self) -> bool:
+        return any(state != "unfinished" for state in self.under_way)
+
 
 class Progress:
     """The state of a run, fed with its log records; safe to read from any thread.

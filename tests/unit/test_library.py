@@ -1,0 +1,133 @@
+"""Loading what the build stage left: the real library, as it was built or damaged."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from opproof import artifact, library
+from opproof.errors import BackendError, UserError
+from tests.unit.test_build import built
+
+NAME = "aten_gelu"
+
+
+@pytest.fixture(scope="session")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory)
+
+
+@pytest.fixture
+def folder(output: Path, tmp_path: Path) -> Path:
+    """A build folder, to be damaged: build.json and the library."""
+    shutil.copytree(output / "build" / NAME, tmp_path / "build" / NAME)
+    return tmp_path / "build" / NAME
+
+
+def test_a_library_loads_once_and_registers_its_three_operators(output: Path) -> None:
+    library.load(output, NAME)
+    library.load(output, NAME)
+    for name, inputs in {
+        "forward": "Tensor x",
+        "backward": "Tensor grad, Tensor x",
+        "double_backward": "Tensor grad_grad, Tensor grad, Tensor x",
+    }.items():
+        schema = getattr(torch.ops.opproof_aten_gelu, name).default._schema
+        assert str(schema) == f"opproof_aten_gelu::{name}({inputs}) -> Tensor"
+
+
+def record(**changes: Any) -> Callable[[Path], None]:
+    """Return a fault: a record, itself whole, that says something else."""
+
+    def edit(folder: Path) -> None:
+        path = folder / "build.json"
+        artifact.write_json(path, {**artifact.read_json(path), **changes})
+
+    return edit
+
+
+def flip(name: str, position: int) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        content = bytearray((folder / name).read_bytes())
+        content[position] ^= 1
+        (folder / name).write_bytes(content)
+
+    return edit
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        (folder / name).write_bytes((folder / name).read_bytes()[:-20])
+
+    return edit
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def replace_by_text(folder: Path) -> None:
+    record(sha256=artifact.write_bytes(folder / "aten_gelu.so", b"not a library"))(folder)
+
+
+NOT_THE_FILE = "aten_gelu.so: not the library that was built; delete the folder {folder} and run"
+DAMAGED = "build.json: damaged: it {} delete it and run the pipeline again"
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "message"),
+    [
+        (
+            record(torch="2.3.4+cu118"),
+            UserError,
+            f"aten_gelu.so: built for torch 2.3.4+cu118, but torch {torch.__version__} is "
+            "installed; run the pipeline again to rebuild it",
+        ),
+        (flip("aten_gelu.so", 0), UserError, NOT_THE_FILE),
+        (flip("aten_gelu.so", -1), UserError, NOT_THE_FILE),
+        (cut("aten_gelu.so"), UserError, NOT_THE_FILE),
+        (record(sha256="0" * 64), UserError, NOT_THE_FILE),
+        (remove("aten_gelu.so"), UserError, "aten_gelu.so: missing"),
+        (replace_by_text, UserError, "aten_gelu.so: cannot be loaded: "),
+        (flip("build.json", 200), UserError, DAMAGED.format("does not have the digest written in it;")),
+        (cut("build.json"), UserError, DAMAGED.format("is not whole;")),
+        (remove("build.json"), UserError, "build.json: missing; run the pipeline again"),
+        (
+            record(error="gelu.cpp:3:1: error: no", sha256=None),
+            BackendError,
+            "does not compile: gelu.cpp:3:1: error: no",
+        ),
+    ],
+    ids=[
+        "other torch",
+        "first byte flipped",
+        "last byte flipped",
+        "cut",
+        "not of the record",
+        "missing",
+        "no library",
+        "record flipped",
+        "record cut",
+        "record missing",
+        "did not compile",
+    ],
+)
+def test_what_is_not_as_it_was_built_is_refused_with_what_to_do(
+    folder: Path, fault: Callable[[Path], None], error: type[Exception], message: str
+) -> None:
+    fault(folder)
+    with pytest.raises(error) as caught:
+        library.load(folder.parents[1], NAME)
+    said = str(caught.value)
+    assert message.format(folder=folder) in said
+    assert (str(folder) in said) == (error is UserError)
+
+
+def test_the_versions_are_compared_before_the_library_is_opened(folder: Path) -> None:
+    record(torch="2.3.4", sha256=None)(folder)
+    remove("aten_gelu.so")(folder)
+    with pytest.raises(UserError, match=r"built for torch 2\.3\.4, but torch"):
+        library.load(folder.parents[1], NAME)
