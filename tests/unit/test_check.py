@@ -1,0 +1,239 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from opproof import __main__, artifact, config, provenance
+
+Summary = dict[str, Any]
+EPOCHS = 2
+
+
+@pytest.fixture
+def good() -> Summary:
+    """A summary of two backends and two seeds in which nothing is wrong."""
+    settings = config.resolve({"backends": ["torch", "tanh"], "seeds": [3, 17]})
+    return {
+        "format": 1,
+        "results": {
+            "engine": "graph",
+            "precision": "fp32",
+            "train": {"epochs": EPOCHS, "batch_size": 64, "learning_rate": 0.003},
+            "seeds": [3, 17],
+            "backends": [backend("torch", "pass"), backend("tanh", "fail")],
+        },
+        "measurements": {
+            name: {"seconds_per_epoch": 2.5, "hardware": ["CPU"], "gpu": []}
+            for name in ("torch", "tanh")
+        },
+        "provenance": {
+            **provenance.of_run(),
+            "configuration": dataclasses.asdict(settings),
+            "jobs": [],
+        },
+    }
+
+
+def backend(name: str, verdict: str) -> Summary:
+    return {
+        "name": name,
+        "verification": {"verdict": verdict, "expected": verdict, "reasons": []},
+        "devices": ["cpu"],
+        "seeds_planned": 2,
+        "seeds_ok": 2,
+        "accuracy": {"mean": 98.25, "low": 98.0, "high": 98.5, "confidence": 0.95},
+        "runs": [run(3), run(17)],
+    }
+
+
+def run(seed: int) -> Summary:
+    return {
+        "seed": seed,
+        "failure": None,
+        "average_loss": [0.5] * EPOCHS,
+        "accuracy": [98.25] * EPOCHS,
+        "sha256": "0" * 64,
+    }
+
+
+def failed(reason: str) -> Summary:
+    return {**run(17), "failure": reason, "average_loss": [], "accuracy": []}
+
+
+def torch(summary: Summary) -> Summary:
+    return summary["results"]["backends"][0]
+
+
+def tanh(summary: Summary) -> Summary:
+    return summary["results"]["backends"][1]
+
+
+def verdict(summary: Summary, said: str, *reasons: str) -> None:
+    torch(summary)["verification"] |= {"verdict": said, "reasons": [*reasons]}
+
+
+def with_runs(summary: Summary, *runs: Summary, ok: int = 2) -> None:
+    torch(summary).update(runs=[*runs], seeds_ok=ok)
+
+
+SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
+    "refused": (
+        lambda s: verdict(s, "fail", "forward float32: off by 0.1", "gradcheck: no"),
+        ["torch: verification says fail, expected was pass", "  forward float32: off by 0.1"],
+    ),
+    "unexpected pass": (
+        lambda s: tanh(s)["verification"].update(verdict="pass"),
+        ["tanh: verification says pass, expected was fail"],
+    ),
+    "verification missing": (
+        lambda s: verdict(s, "missing", "results/verify/torch.json: missing"),
+        ["torch: verification says missing, expected was pass", "torch.json: missing"],
+    ),
+    "failed seed": (
+        lambda s: with_runs(s, run(3), failed("the loss became nan at step 4"), ok=1),
+        ["torch: only 1 of 2 seeds ended well", "torch: seed 17: the loss became nan at step 4"],
+    ),
+    "not trained": (
+        lambda s: with_runs(s, {**failed("not trained"), "seed": 3}, failed("not trained"), ok=0),
+        ["torch: only 0 of 2 seeds ended well", "torch: seed 3: not trained", "torch: seed 17: "],
+    ),
+    "seed missing": (
+        lambda s: with_runs(s, run(3)),
+        ["torch: its runs are not one for each seed of the plan"],
+    ),
+    "seed twice": (
+        lambda s: with_runs(s, run(3), run(17), run(17)),
+        ["torch: its runs are not one for each seed of the plan"],
+    ),
+    "another seed": (
+        lambda s: with_runs(s, run(3), run(18)),
+        ["torch: its runs are not one for each seed of the plan"],
+    ),
+    "mixed devices": (
+        lambda s: tanh(s).update(devices=["cuda"]),
+        ["runs of one comparison are on different devices: cpu, cuda"],
+    ),
+    "mixed devices in one backend": (
+        lambda s: tanh(s).update(devices=["cpu", "cuda"]),
+        ["runs of one comparison are on different devices: cpu, cuda"],
+    ),
+    "a failure that is not counted": (
+        lambda s: with_runs(s, run(3), failed("the loss became nan at step 4")),
+        ["torch: seed 17: the loss became nan at step 4"],
+    ),
+    "a run that stopped early": (
+        lambda s: with_runs(s, run(3), {**run(17), "accuracy": [98.25]}),
+        ["torch: seed 17: "],
+    ),
+    "fewer planned than in the plan": (
+        lambda s: (with_runs(s, run(3), run(17), ok=1), torch(s).update(seeds_planned=1)),
+        ["torch: "],
+    ),
+    "no backends": (
+        lambda s: s["results"].update(backends=[]),
+        ["summary.json: $.results.backends: [] "],
+    ),
+    "no seeds": (
+        lambda s: s["results"].update(seeds=[]),
+        ["summary.json: $.results.seeds: [] "],
+    ),
+    "no results": (
+        lambda s: s.pop("results"),
+        ["summary.json: $: 'results' is a required property"],
+    ),
+    "key missing": (
+        lambda s: torch(s).pop("runs"),
+        ["summary.json: $.results.backends[0]: 'runs' is a required property"],
+    ),
+    "key unknown": (
+        lambda s: torch(s).update(speed=3),
+        ["summary.json: $.results.backends[0]: ", "'speed' was unexpected"],
+    ),
+    "no verification": (
+        lambda s: torch(s).pop("verification"),
+        ["summary.json: $.results.backends[0]: 'verification' is a required property"],
+    ),
+    "wrong type": (
+        lambda s: torch(s).update(seeds_ok="2"),
+        ["summary.json: $.results.backends[0].seeds_ok: '2' is not of type 'integer'"],
+    ),
+    "accuracy above 100": (
+        lambda s: torch(s)["accuracy"].update(mean=982.5),
+        ["summary.json: $.results.backends[0].accuracy.mean: 982.5 is greater than"],
+    ),
+    "unknown verdict": (
+        lambda s: verdict(s, "perhaps"),
+        ["summary.json: $.results.backends[0].verification.verdict: 'perhaps' is not one of"],
+    ),
+    "another format": (
+        lambda s: s.update(format=2),
+        ["summary.json: $.format: 1 was expected"],
+    ),
+    "two faults": (
+        lambda s: (verdict(s, "fail", "x"), tanh(s)["verification"].update(verdict="pass")),
+        ["torch: verification says fail", "tanh: verification says pass"],
+    ),
+}
+
+
+def test_good(tmp_path: Path, good: Summary, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(tmp_path, good) == 0
+    assert capsys.readouterr().out == "check passed: 2 backends, every run as planned\n"
+
+
+@pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT)
+def test_spoilt(
+    tmp_path: Path,
+    good: Summary,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Summary], object],
+    words: list[str],
+) -> None:
+    spoil(good)
+    assert check(tmp_path, good) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("check failed: ")
+    assert "passed" not in said
+    for part in words:
+        assert part in said
+
+
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "missing; run the pipeline again"),
+    "empty": (lambda path: path.write_text(""), "damaged: it is not whole"),
+    "cut short": (lambda path: path.write_text(path.read_text()[:-20]), "damaged: it is not whole"),
+    "a list": (lambda path: path.write_text("[]"), "damaged: it is not whole"),
+    "no digest": (lambda path: path.write_text("{}"), "damaged: it is not whole"),
+    "damaged digest": (
+        lambda path: path.write_text(path.read_text().replace('"digest": "', '"digest": "0')),
+        "damaged: it does not have the digest written in it",
+    ),
+    "improved by hand": (
+        lambda path: path.write_text(path.read_text().replace("98.25", "99.25")),
+        "damaged: it does not have the digest written in it",
+    ),
+}
+
+
+@pytest.mark.parametrize(("spoil", "words"), FILES.values(), ids=FILES)
+def test_damaged_file(
+    tmp_path: Path,
+    good: Summary,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+    words: str,
+) -> None:
+    path = tmp_path / "summary.json"
+    artifact.write_json(path, good)
+    spoil(path)
+    assert __main__.main(["check", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"opproof check: {path}: {words}")
+    assert error.count("\n") == 1
+
+
+def check(folder: Path, summary: Summary) -> int:
+    artifact.write_json(folder / "summary.json", summary)
+    return __main__.main(["check", str(folder)])
