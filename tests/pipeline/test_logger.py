@@ -25,7 +25,7 @@ from snakemake_logger_plugin_opproof.progress import Progress, Stage
 _PATIENCE = 120.0  # seconds until something that never comes is given up
 _WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 
-# The summary's job has a Snakemake of its own, which must stay silent.
+# The summary's job has a Snakemake of its own, which must stay silent but for the job's own line.
 _SNAKEFILE = """
 from pathlib import Path
 from opproof import holder
@@ -36,7 +36,10 @@ if workflow.is_main_process and not workflow.output_settings.dryrun and "keep" n
 
 onstart:
     holder.acquire(Path())
-    print("onstart: a " + "very " * 30 + "long line [red] of its own")
+    print("onstart: a " + "very " * 30 + "long line of its own")
+    print("[red] half a line", end="", flush=True)
+    print()
+    assert "broken" not in config
 
 onsuccess:
     holder.release(Path())
@@ -79,6 +82,7 @@ rule summary:
     input: expand("train-{i}.txt", i=list("abcd"))
     output: "summary.txt"
     run:
+        print("a line from a job")
         Path(output[0]).touch()
 """
 
@@ -194,14 +198,31 @@ def _environment(**extra: str) -> dict[str, str]:
     return {**kept, **fixed, **extra}
 
 
-def plain(text: str) -> str:
-    """Remove a terminal's control sequences; where a line is erased, a new one begins."""
-    text = re.sub(r"^|\x1b\[2K", "\n", text)
-    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).replace("\r", "")
+def screen(text: str) -> str:
+    """Return what an endlessly wide and high terminal shows after `text`."""
+    rows = [""]
+    row = column = 0
+    for token in re.findall(r"\x1b\[[0-9;?]*[A-Za-z]|.", text, re.DOTALL):
+        if token == "\r":
+            column = 0
+        elif token == "\n":
+            row += 1
+            rows += [""] * (row == len(rows))
+        elif token.startswith("\x1b"):
+            row -= int(token[2:-1]) if token.endswith("A") else 0
+            rows[row] = "" if token.endswith("K") else rows[row]
+        else:
+            rows[row] = rows[row][:column].ljust(column) + token + rows[row][column + 1 :]
+            column += 1
+    return "\n" + "\n".join(line.rstrip() for line in rows)
+
+
+def cursor_is_shown(text: str) -> bool:
+    return text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l")
 
 
 def screen_line(stage: str, count: str, rest: str = "") -> str:
-    return rf"(?m)^{stage} +[━╸╺]+ +{count}{rest} *$"
+    return rf"(?m)^{stage} +[━╸╺]+ +{count}{rest}$"
 
 
 def test_in_a_file_there_are_plain_lines(project: Path) -> None:
@@ -233,23 +254,45 @@ def test_on_a_terminal_a_line_per_stage_is_kept_up_to_date(
     shown.read_until(r"train .*0/4.*2 running  —")
     shown.read_until(r"train .*2/4.*about \d+ s to go")
     assert shown.read_all() == 0
-    text = plain(shown.text)
-    last = text[text.rindex("\ndata ") :]
+    text = screen(shown.text)
+    lines = [f"\n{stage} " for stage in _STAGES]
+    assert [text.count(line) for line in lines] == [1] * len(lines)
     for stage, total in _STAGES.items():
-        assert re.search(screen_line(stage, f"{total}/{total}"), last)
+        assert re.search(screen_line(stage, f"{total}/{total}"), text)
     # In the pipeline's order, and what comes after them below them.
-    places = [last.index(stage) for stage in (*_STAGES, "onsuccess: done", "\na table from")]
+    places = [text.index(each) for each in (*lines, "\nonsuccess: done\n", "\na table from a")]
     assert places == sorted(places)
-    assert shown.text.rindex("\x1b[?25h") > shown.text.rindex("\x1b[?25l")
+    assert cursor_is_shown(shown.text)
     assert "rule train" not in text
 
 
-def test_what_hooks_print_stays_whole_above_the_lines(terminal: Callable[..., Terminal]) -> None:
+def test_lines_fit_a_narrow_terminal(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("--config", "sleep=1", columns=40)
+    shown.read_until(r"train .*2/4.*about \d+ s to go")
+    shown.read_all()
+    text = screen(shown.text)
+    assert re.search(screen_line("train", "4/4"), text)
+    assert text.count("\ntrain ") == 1
+
+
+def test_what_hooks_and_jobs_write_stays_whole_above_the_lines(
+    terminal: Callable[..., Terminal],
+) -> None:
     shown = terminal()
     shown.read_all()
-    text = plain(shown.text)
-    assert "\nonstart: a " + "very " * 30 + "long line [red] of its own\n" in text
-    assert text.index("onstart: ") < text.index("summary ")
+    text = screen(shown.text)
+    assert "\nonstart: a " + "very " * 30 + "long line of its own\n" in text
+    assert "\n[red] half a line\n" in text
+    assert text.index("\na line from a job\n") < text.index("\ndata ")
+
+
+def test_a_fault_in_a_hook_ends_the_display(terminal: Callable[..., Terminal]) -> None:
+    shown = terminal("--config", "broken=1")
+    assert shown.read_all() != 0
+    assert cursor_is_shown(shown.text)
+    text = screen(shown.text)
+    assert "\nAssertionError" in text
+    assert re.search(screen_line("train", "0/4"), text)
 
 
 def test_a_failed_job_is_told_with_its_log(project: Path) -> None:
@@ -277,13 +320,13 @@ def test_a_failed_job_is_told_above_the_lines(
     (project / "fail-b").touch()
     shown = terminal("--keep-going", "--show-failed-logs")
     assert shown.read_all() == 1
-    text = plain(shown.text)
-    assert "\nthe log of b\n" in text
-    last = text[text.rindex("\ndata ") :]
-    assert re.search(screen_line("train", "3/4", " +1 failed"), last)
-    assert re.search(screen_line("summary", "0/1"), last)
-    assert "\nonerror: failed\na table from a process\n" in last
-    assert shown.text.rindex("\x1b[?25h") > shown.text.rindex("\x1b[?25l")
+    text = screen(shown.text)
+    assert text.index("\nthe log of b\n") < text.index("\ndata ")
+    assert re.search(r"\x1b\[31m +log: train-b.log", shown.text), "every line of it is red"
+    assert re.search(screen_line("train", "3/4", " +1 failed"), text)
+    assert re.search(screen_line("summary", "0/1"), text)
+    assert "\nonerror: failed\na table from a process\n" in text
+    assert cursor_is_shown(shown.text)
 
 
 def test_a_job_that_succeeds_at_last_has_not_failed(project: Path) -> None:
@@ -352,13 +395,12 @@ def test_an_interrupt_ends_the_display(terminal: Callable[..., Terminal]) -> Non
     shown.read_until(r"train .*0/4.*2 running")
     shown.type(b"\x03")
     assert shown.read_all() != 0
-    assert shown.text.rindex("\x1b[?25h") > shown.text.rindex("\x1b[?25l")
-    text = plain(shown.text)
-    last = text[text.rindex("\ndata ") :]
-    assert re.search(screen_line("build", "1/1"), last)
-    assert re.search(screen_line("train", "0/4", " +.*(failed|unfinished)"), last)
-    assert "running" not in last
-    assert "\nonerror: failed\na table from a process\n" in last
+    assert cursor_is_shown(shown.text)
+    text = screen(shown.text)
+    assert re.search(screen_line("build", "1/1"), text)
+    assert re.search(screen_line("train", "0/4", " +.*(failed|unfinished)"), text)
+    assert not re.search("\ntrain .* running", text)
+    assert "\nonerror: failed\na table from a process\n" in text
 
 
 def test_a_second_run_is_told_who_holds_the_folder(
@@ -573,7 +615,6 @@ def test_lines_of_a_stage_are_throttled_and_the_last_is_written(progress: Progre
     lines.close()
     assert stream.getvalue().splitlines()[2].startswith("train 9/10 done, 1 running")
     lines.update(progress.see(event(LogEvent.JOB_FINISHED, job_id=9)))
-    lines.close()
     assert stream.getvalue().splitlines()[3:] == ["train 10/10 done"]
 
 

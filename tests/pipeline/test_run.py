@@ -104,6 +104,12 @@ def test_second_run_does_nothing(copy: Workspace) -> None:
     assert "nothing to be done" in run.stdout.lower()
 
 
+def test_a_part_of_the_pipeline_shows_no_table_of_an_earlier_run(copy: Workspace) -> None:
+    run = copy.snakemake("--forcerun", "build", "--until", "build")
+    assert run.returncode == 0, run.stdout
+    assert "accuracy" not in run.stdout
+
+
 def test_dry_run_plans_every_job_and_writes_nothing(workspace: Workspace) -> None:
     workspace.configure(seeds={"count": 3})
     jobs = {"build": 1, "verify": 3, "train": 9, "summary": 1, "check": 1, "all": 1}

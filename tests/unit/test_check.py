@@ -127,10 +127,6 @@ SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
         lambda s: with_runs(s, run(3), {**run(17), "accuracy": [98.25]}),
         ["torch: seed 17: "],
     ),
-    "fewer planned than in the plan": (
-        lambda s: (with_runs(s, run(3), run(17), ok=1), torch(s).update(seeds_planned=1)),
-        ["torch: "],
-    ),
     "no backends": (
         lambda s: s["results"].update(backends=[]),
         ["summary.json: $.results.backends: [] "],

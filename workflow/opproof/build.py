@@ -7,12 +7,14 @@ without a compiler or ninja is the user's to mend.
 import argparse
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from opproof import arguments, artifact, library, toolchain
 from opproof.backends import LIBRARIES
@@ -74,23 +76,27 @@ def _compile(name: str, sources: list[Path], folder: Path) -> tuple[Path | None,
     """Return the library that was compiled and no error, or none and the compiler's first error."""
     from torch.utils import cpp_extension  # takes seconds to import
 
+    # torch (2.11 to 2.14, at least) hands this path to the linker unquoted, and fails where it
+    # holds a space. May go once torch quotes it, as it does those to the compiler.
+    quoted = shlex.quote(cpp_extension.TORCH_LIB_PATH)
     try:
-        cpp_extension.load(
-            name=name,
-            sources=[str(source) for source in sources],
-            extra_cflags=_FLAGS,
-            build_directory=str(folder),
-            is_python_module=False,
-            verbose=True,
-        )
+        with mock.patch.object(cpp_extension, "TORCH_LIB_PATH", quoted):
+            cpp_extension.load(
+                name=name,
+                sources=[str(source) for source in sources],
+                extra_cflags=_FLAGS,
+                build_directory=str(folder),
+                is_python_module=False,
+                verbose=True,
+            )
     except RuntimeError as error:
         return None, _first_error(str(error))
     return folder / f"{name}.so", None
 
 
 def _first_error(output: str) -> str:
-    """Return the line of a compiler's output that names file, line and fault."""
-    match = re.search(r"^.*:\d+.*\berror\b.*$|^.*undefined reference.*$", output, re.MULTILINE)
+    """Return the line of a compiler's or linker's output that names the fault, and where it is."""
+    match = re.search(r"^.*:\d+.*\berror\b.*$|^.*\bld(\.\w+)?: .*$", output, re.MULTILINE)
     lines = [line for line in output.splitlines() if line.strip()]
     return match.group().strip() if match else lines[-1]
 

@@ -5,15 +5,15 @@ import subprocess
 
 def show_summary(*options):
     """Show the table; a fault in that must not hide how the run ended."""
-    command = [
-        sys.executable,
-        "-m",
-        "opproof",
-        "summary",
-        "--config",
-        SETTINGS.frozen_path,
-    ]
+    command = [sys.executable, "-m", "opproof", "summary", "--config", SETTINGS.frozen_path]
     subprocess.run([*command, *options], check=False)
+
+
+def summary_is_new():
+    """Tell whether the summary is this run's: younger than what onstart froze."""
+    summary = SETTINGS.frozen_path.with_name("summary.json")
+    frozen = SETTINGS.frozen_path
+    return summary.exists() and summary.stat().st_mtime >= frozen.stat().st_mtime
 
 
 onstart:
@@ -23,8 +23,9 @@ onstart:
 
 onsuccess:
     holder.release(Path.cwd())
-    shutil.rmtree(f"{SETTINGS.output}/partial", ignore_errors=True)
-    show_summary("--show")
+    if summary_is_new():
+        shutil.rmtree(f"{SETTINGS.output}/partial", ignore_errors=True)
+        show_summary("--show")
 
 
 onerror:

@@ -99,7 +99,7 @@ def _view(
     if settings.dryrun or each_job or silence:
         return None
     if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
-        return Display(progress, messages, settings.nocolor)
+        return Display(progress, settings.nocolor)
     return Lines(progress, messages)
 
 

@@ -22,7 +22,7 @@ class Lines:
         self._announced = False
         self._lock = Lock()
         self._written: dict[str, float] = {}
-        self._pending: dict[str, Timer] = {}
+        self._pending: set[str] = set()
 
     def update(self, changed: str | None) -> None:
         """Tell what is to be done, once it is known, then of the stage that has changed."""
@@ -36,9 +36,10 @@ class Lines:
             if wait <= 0 or stage.is_complete:
                 self._write(stage)
             elif changed not in self._pending:
-                self._pending[changed] = Timer(wait, self._write_pending, [changed])
-                self._pending[changed].daemon = True
-                self._pending[changed].start()
+                self._pending.add(changed)
+                timer = Timer(wait, self._write_pending, [changed])
+                timer.daemon = True
+                timer.start()
 
     def close(self) -> None:
         """Write what was still to be written, and which stages have unfinished jobs."""
@@ -63,9 +64,7 @@ class Lines:
 
     def _write(self, stage: Stage) -> None:
         self._written[stage.name] = time.monotonic()
-        timer = self._pending.pop(stage.name, None)
-        if timer:
-            timer.cancel()
+        self._pending.discard(stage.name)
         self._line(_line(stage))
 
     def _line(self, line: str) -> None:

@@ -1,0 +1,140 @@
+"""Operators that verification must refuse, each with one fault, and some that it must not."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+not_callable = 3
+
+
+class Composed(torch.autograd.Function):
+    """An operator with a value and a derivative, functions of the input, of a test's own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        value: Callable[[Tensor], Tensor],
+        derivative: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.derivative = derivative
+        return value(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return grad * ctx.derivative(x), None, None
+
+
+def right(x: Tensor) -> Tensor:
+    return Composed.apply(x, F.gelu, derivative)
+
+
+def by_erfc(x: Tensor) -> Tensor:
+    """Also right, and closer in the tail than F.gelu."""
+    return 0.5 * x * torch.special.erfc(x * -math.sqrt(0.5))
+
+
+def gradient_without_density(x: Tensor) -> Tensor:
+    return Composed.apply(x, F.gelu, distribution)
+
+
+def gradient_zero(x: Tensor) -> Tensor:
+    return Composed.apply(x, F.gelu, torch.zeros_like)
+
+
+def gradient_not_differentiable(x: Tensor) -> Tensor:
+    return Composed.apply(x, F.gelu, lambda x: derivative(x.detach()))
+
+
+def gradient_noisy(x: Tensor) -> Tensor:
+    return Composed.apply(x, F.gelu, lambda x: derivative(x) + noise(x))
+
+
+def detached(x: Tensor) -> Tensor:
+    return F.gelu(x.detach())
+
+
+def without_grad(x: Tensor) -> Tensor:
+    with torch.no_grad():
+        return F.gelu(x)
+
+
+def off_below_minus_five(x: Tensor) -> Tensor:
+    return F.gelu(x) + torch.where(x < -5, 1e-5 if x.dtype == torch.float32 else 0.0, 0.0)
+
+
+def without_tail(x: Tensor) -> Tensor:
+    """Leave the last n mod 16 elements undone, as a loop over vectors without an epilogue does."""
+    done = torch.arange(x.numel()) < x.numel() // 16 * 16
+    return F.gelu(x) * done.reshape(x.shape)
+
+
+def in_float32(x: Tensor) -> Tensor:
+    return F.gelu(x.float()).to(x.dtype)
+
+
+def noisy(x: Tensor) -> Tensor:
+    return F.gelu(x) + noise(x)
+
+
+def raises(x: Tensor) -> Tensor:
+    raise ValueError("no GELU today\nnor tomorrow")
+
+
+def shorter(x: Tensor) -> Tensor:
+    return F.gelu(x)[1:]
+
+
+def none(x: Tensor) -> None:
+    return None
+
+
+def nan(x: Tensor) -> Tensor:
+    return F.gelu(x) * math.nan
+
+
+def relu(x: Tensor) -> Tensor:
+    return F.relu(x)
+
+
+@torch.library.custom_op("opproof_tests::without_rules", mutates_args=())
+def without_rules(x: Tensor) -> Tensor:
+    return F.gelu(x)
+
+
+@torch.library.custom_op("opproof_tests::contiguous_only", mutates_args=())
+def contiguous_only(x: Tensor) -> Tensor:
+    if not x.is_contiguous():
+        raise ValueError("x is not contiguous")
+    return F.gelu(x)
+
+
+@torch.library.register_fake("opproof_tests::contiguous_only")
+def contiguous_only_fake(x: Tensor) -> Tensor:
+    return x * x
+
+
+for registered in (without_rules, contiguous_only):
+    registered.register_autograd(
+        lambda ctx, grad: grad * derivative(ctx.saved_tensors[0]),
+        setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+    )
+
+
+def distribution(x: Tensor) -> Tensor:
+    return 0.5 * torch.special.erfc(x * -math.sqrt(0.5))
+
+
+def derivative(x: Tensor) -> Tensor:
+    return distribution(x) + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+def noise(x: Tensor) -> Tensor:
+    """Return too little to be wrong, in float32 alone."""
+    return 1e-7 * torch.rand_like(x) * (x.dtype == torch.float32)
