@@ -1,4 +1,4 @@
-"""What all tests share: real MNIST, and the project's own command line in a folder of the test's."""
+"""What all tests share: real MNIST."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Operators that tests bring as a user would: by `op: operators_for_tests:NAME` beside config.yaml."""
+"""Operators that tests bring as a user does: a module beside config.yaml, named by `op:`."""
 
 import torch
 from torch import Tensor

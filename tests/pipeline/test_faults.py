@@ -1,4 +1,4 @@
-"""Bad input, kills, and a machine that does not do what it should: a clear end, and nothing lost."""
+"""Bad input, kills, a machine that does not do what it should: a clear end, nothing lost."""
 
 import gzip
 import os
@@ -241,7 +241,7 @@ def processes_with(words: str, folder: Path) -> Iterator[int]:
     for process in Path("/proc").iterdir():
         try:
             command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in command and Path(os.readlink(process / "cwd")) == folder:
+            if words in command and (process / "cwd").readlink() == folder:
                 yield int(process.name)
         except (OSError, ValueError):
             continue

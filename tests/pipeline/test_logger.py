@@ -1,3 +1,4 @@
+import codecs
 import fcntl
 import io
 import json
@@ -36,9 +37,7 @@ if workflow.is_main_process and not workflow.output_settings.dryrun and "keep" n
 
 onstart:
     holder.acquire(Path())
-    print("onstart: a " + "very " * 30 + "long line of its own")
-    print("[red] half a line", end="", flush=True)
-    print()
+    print("onstart: a " + "very " * 30 + "long line [red] of its own")
     assert "broken" not in config
 
 onsuccess:
@@ -82,7 +81,8 @@ rule summary:
     input: expand("train-{i}.txt", i=list("abcd"))
     output: "summary.txt"
     run:
-        print("a line from a job")
+        print("a line from a job", end="\\r\\n")
+        print("its last words", end="")
         Path(output[0]).touch()
 """
 
@@ -90,19 +90,20 @@ _STAGES = {"data": 1, "build": 1, "verify": 4, "train": 4, "summary": 1}
 
 
 class Terminal:
-    """A Snakemake with a terminal of its own; `text` is all that came onto it so far."""
+    """A Snakemake with a terminal for its output; `text` is all that came onto it so far."""
 
-    def __init__(self, command: list[str], columns: int = 80) -> None:
+    def __init__(self, command: list[str], columns: int = 80, stdout: Path | None = None) -> None:
         self._master, slave = pty.openpty()
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.process = subprocess.Popen(
             command,
-            stdin=slave,
-            stdout=slave,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout.open("w") if stdout else slave,
             stderr=slave,
             env=_environment(TERM="xterm-256color"),
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=lambda: fcntl.ioctl(2, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
         self.text = ""
@@ -134,7 +135,7 @@ class Terminal:
             content = os.read(self._master, 65536)
         except OSError:  # the other end is closed
             return False
-        self.text += content.decode()
+        self.text += self._decoder.decode(content)
         return bool(content)
 
 
@@ -149,8 +150,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def terminal(project: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def open_terminal(*arguments: str, columns: int = 80) -> Terminal:
-        opened.append(Terminal(command(*arguments), columns))
+    def open_terminal(*arguments: str, **options: Any) -> Terminal:
+        opened.append(Terminal(command(*arguments), **options))
         return opened[-1]
 
     yield open_terminal
@@ -266,13 +267,15 @@ def test_on_a_terminal_a_line_per_stage_is_kept_up_to_date(
     assert "rule train" not in text
 
 
-def test_lines_fit_a_narrow_terminal(terminal: Callable[..., Terminal]) -> None:
-    shown = terminal("--config", "sleep=1", columns=40)
+@pytest.mark.parametrize("columns", [0, 40])
+def test_lines_fit_the_terminal(terminal: Callable[..., Terminal], columns: int) -> None:
+    """0 is a terminal that does not know its width."""
+    shown = terminal("--config", "sleep=1", columns=columns)
     shown.read_until(r"train .*2/4.*about \d+ s to go")
-    shown.read_all()
-    text = screen(shown.text)
-    assert re.search(screen_line("train", "4/4"), text)
-    assert text.count("\ntrain ") == 1
+    assert shown.read_all() == 0
+    lines = re.findall(r"train +[^\r\x1b]*(?:\x1b\[[0-9;]*m[^\r\x1b]*)*", shown.text)
+    assert max(len(re.sub(r"\x1b\[[0-9;]*m", "", line)) for line in lines) <= (columns or 80)
+    assert re.search(screen_line("train", "4/4"), screen(shown.text))
 
 
 def test_what_hooks_and_jobs_write_stays_whole_above_the_lines(
@@ -281,9 +284,21 @@ def test_what_hooks_and_jobs_write_stays_whole_above_the_lines(
     shown = terminal()
     shown.read_all()
     text = screen(shown.text)
-    assert "\nonstart: a " + "very " * 30 + "long line of its own\n" in text
-    assert "\n[red] half a line\n" in text
-    assert text.index("\na line from a job\n") < text.index("\ndata ")
+    assert "\nonstart: a " + "very " * 30 + "long line [red] of its own\n" in text
+    assert text.index("\na line from a job\nits last words\n") < text.index("\ndata ")
+
+
+def test_with_stdout_in_a_file_the_lines_are_on_the_terminal(
+    project: Path, terminal: Callable[..., Terminal]
+) -> None:
+    shown = terminal(stdout=project / "stdout")
+    assert shown.read_all() == 0
+    assert re.search(screen_line("train", "4/4"), screen(shown.text))
+    assert "a line from a job" not in shown.text
+    words = (project / "stdout").read_text()
+    assert "onstart: " in words
+    assert "a line from a job" in words
+    assert "\x1b" not in words
 
 
 def test_a_fault_in_a_hook_ends_the_display(terminal: Callable[..., Terminal]) -> None:
@@ -358,7 +373,7 @@ def test_a_job_that_leaves_no_output_has_failed(project: Path) -> None:
     assert "train 3/4 done, 1 failed\n" in result.stderr
 
 
-@pytest.mark.parametrize("choice", [["-n"], ["-n", "--quiet"], ["-n", "-p"]])
+@pytest.mark.parametrize("choice", [["-n"], ["-n", "--quiet"]])
 def test_a_dry_run_is_as_without_the_plugin(project: Path, choice: list[str]) -> None:
     results = [snakemake(*choice, logger=logger) for logger in (None, "opproof")]
     differing = re.compile(r"(?m)^\[.*\d{4}\]$|^  (Date|Workflow ID|Command): .*$")
@@ -368,7 +383,7 @@ def test_a_dry_run_is_as_without_the_plugin(project: Path, choice: list[str]) ->
     assert results[0].stderr == results[1].stderr
 
 
-@pytest.mark.parametrize("choice", ["-p", "--verbose", "--debug-dag"])
+@pytest.mark.parametrize("choice", ["-p", "--debug-dag"])
 def test_with_each_job_asked_for_each_is_told(project: Path, choice: str) -> None:
     result = snakemake(choice)
     assert result.stderr.count("rule train:") == 4

@@ -142,7 +142,9 @@ def test_other_blocks_reuse_the_runs_that_are_there(copy: Workspace) -> None:
         ),
         pytest.param(("workflow/opproof/check.py", "ended well", "ended"), {"check"}, id="check"),
         pytest.param(("csrc/aten_gelu.cpp", "0.5 *", "0.50 *"), {"build"}, id="C++"),
-        pytest.param(("workflow/opproof/lenet.py", '"""Two', '"""A pair of'), set(), id="docstring"),
+        pytest.param(
+            ("workflow/opproof/lenet.py", '"""Two', '"""A pair of'), set(), id="docstring"
+        ),
         pytest.param(("workflow/opproof/train/run.py", "# Seconds", "# In s"), set(), id="comment"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +24,6 @@ import pytest
 from opproof import artifact
 from opproof.errors import UserError
 
-BUG = pytest.mark.xfail(strict=True)
 NOT_WHOLE = "damaged: it is not whole; delete it and run the pipeline again"
 OTHER_DIGEST = "damaged: it does not have the digest written in it; delete it and run the pipeline"
 MISSING = "missing; run the pipeline again"
@@ -148,10 +148,10 @@ def test_a_cut_or_grown_file_is_detected(tmp_path: Path, write: Callable) -> Non
         (b"\xff\xfe\xff", NOT_WHOLE),
         ('{"digest": null}', OTHER_DIGEST),
         ('{"digest": "0", "a": 1}', OTHER_DIGEST),
-        pytest.param("[]", NOT_WHOLE, marks=BUG),
-        pytest.param('{"digest": "0", "a": NaN}', "damaged: ", marks=BUG),
-        pytest.param('{"digest": "0", "a": 9e308}', "damaged: ", marks=BUG),
-        pytest.param("[" * 100_000, "damaged: ", marks=BUG),
+        pytest.param("[]", NOT_WHOLE),
+        pytest.param('{"digest": "0", "a": NaN}', "damaged: "),
+        pytest.param('{"digest": "0", "a": 9e308}', "damaged: "),
+        pytest.param("[" * 100_000, "damaged: "),
     ],
     ids=lambda value: ascii(value)[:30],
 )
@@ -263,7 +263,8 @@ print(json.dumps([messages, left, artifact.read_json(folder / "x.json")]))
 def test_a_disk_that_takes_nothing(tmp_path: Path, fault: str, reason: str) -> None:
     # In a mount namespace of its own: nobody else sees this disk, and it goes with the process.
     mount = 'mount -t tmpfs -o size=1m tmpfs "$1" && exec "$0" -c "$3" "$1" "$2"'
-    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+    probe = ["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", tmp_path]
+    if shutil.which("unshare") is None or subprocess.run(probe, capture_output=True).returncode:
         pytest.skip("NOT TESTED: artefacts on a full or read-only disk; needs root, to mount one")
     done = subprocess.run(
         ["unshare", "--mount", "sh", "-c", mount, sys.executable, tmp_path, fault, FAULTY_DISK],
@@ -317,7 +318,7 @@ def test_a_path_that_cannot_be(tmp_path: Path, name: str, reason: str) -> None:
     [
         pytest.param(0o555, "x", id="not writable"),
         pytest.param(0o000, "x", id="not searchable"),
-        pytest.param(0o000, "a/x", id="below not searchable", marks=BUG),
+        pytest.param(0o000, "a/x", id="below not searchable"),
     ],
 )
 def test_a_folder_of_somebody_else(outer: Path, mode: int, name: str) -> None:

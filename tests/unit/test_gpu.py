@@ -90,7 +90,9 @@ def test_the_job_goes_on_and_the_sampler_ends_when_the_job_fails(
     ("utilisation", "memory", "init", "calls"),
     [
         pytest.param([], [], NO_LIBRARY, ["init"], id="no library"),
-        pytest.param([UNSUPPORTED], [1], None, ["init", "shutdown"], id="no utilisation, as under MIG"),
+        pytest.param(
+            [UNSUPPORTED], [1], None, ["init", "shutdown"], id="no utilisation, as under MIG"
+        ),
         pytest.param([1], [UNSUPPORTED], None, ["init", "shutdown"], id="no memory"),
     ],
 )

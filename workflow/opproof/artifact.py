@@ -52,10 +52,10 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read what write_json wrote, without the digest. Raises UserError if missing or damaged."""
     try:
         content = json.loads(_read(path))
-        digest = content.pop("digest")
-    except (ValueError, AttributeError, KeyError) as error:
+        digest, found = content.pop("digest"), json_digest(content)
+    except (ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise UserError(_damaged(path, "is not whole")) from error
-    if digest != json_digest(content):
+    if digest != found:
         raise UserError(_damaged(path, "does not have the digest written in it"))
     return content
 
@@ -115,7 +115,8 @@ def _damaged(path: Path, what: str) -> str:
 
 
 def _cannot_write(path: Path, size: int, error: OSError) -> str:
-    existing = next(folder for folder in path.absolute().parents if folder.exists())
+    # os.access says no, where Path.exists raises, for what lies below a folder without x for us.
+    existing = next(folder for folder in path.absolute().parents if os.access(folder, os.F_OK))
     free = shutil.disk_usage(existing).free
     return f"{path}: cannot be written: {error.strerror} ({size:,} bytes needed, {free:,} free)"
 

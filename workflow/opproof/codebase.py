@@ -21,16 +21,19 @@ def digest(stage: str) -> str:
 
 
 def operator_digest(op: str) -> str | None:
-    """Return the SHA-256 of the Python file of "package.module:function", found without importing.
+    """Return the SHA-256 of the code of "package.module:function", found without importing.
 
-    None where the working folder holds no such module: it is installed, and pinned by its version.
+    None where neither OpProof nor the working folder holds the module: it is installed.
     """
     if "::" in op:
         return None
-    path = Path(*op.partition(":")[0].split("."))
+    module = op.partition(":")[0]
+    if module.startswith("opproof."):
+        return digest(module.removeprefix("opproof."))
+    path = Path(*module.split("."))
     for file in (path.with_suffix(".py"), path / "__init__.py"):
         if file.is_file():
-            return _meaning(file)
+            return _meaning_or_bytes(file)
     return None
 
 
@@ -63,6 +66,14 @@ def _imports(file: Path) -> Iterator[str]:
 def _file(name: str) -> Path:
     path = _PACKAGE.joinpath(*name.split("."))
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def _meaning_or_bytes(file: Path) -> str:
+    """Return the digest of a file's code, of its bytes where that is no Python."""
+    try:
+        return _meaning(file)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _meaning(file: Path) -> str:

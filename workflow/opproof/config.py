@@ -30,16 +30,23 @@ _TYPES = {
     "string": "a text",
 }
 
+_YAML_WORDS = {None: "null", True: "true", False: "false"}
+
 
 def load(path: Path) -> Settings:
     """Read a YAML file and resolve it. Raises UserError with every fault in it."""
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of text, dates and numbers
         raise UserError(f"{path}: not YAML: {error}") from error
-    return resolve({} if raw is None else raw)
+    try:
+        return resolve({} if raw is None else raw)
+    except RecursionError as error:
+        raise UserError(f"{path}: a value holds itself") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def resolve(raw: Mapping[str, Any]) -> Settings:
@@ -47,11 +54,19 @@ def resolve(raw: Mapping[str, Any]) -> Settings:
 
     Raises UserError whose message lists all faults: key path, value, what is allowed.
     """
-    # Conflicts are between parts of a sound config: they wait until the schema has no more to say.
-    faults = list(_schema_faults(raw)) or list(_conflicts(_with_defaults(raw, schema())))
+    faults = _schema_faults(raw)
+    if isinstance(raw, Mapping):
+        # Conflicts are between parts that are sound by themselves.
+        sound = {
+            key: value
+            for key, value in raw.items()
+            if key in schema()["properties"] and not any(_is_below(path, key) for path in faults)
+        }
+        faults |= dict(_conflicts(_with_defaults(sound, schema())))
     if faults:
         count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        raise UserError(f"the configuration has {count}:\n" + "\n".join(f"  {f}" for f in faults))
+        lines = [f"  {path or 'the configuration'}: {fault}" for path, fault in faults.items()]
+        raise UserError("\n".join([f"the configuration has {count}:", *lines]))
     return _settings(_with_defaults(raw, schema()))
 
 
@@ -106,32 +121,33 @@ def _with_defaults(value: Any, node: dict[str, Any]) -> Any:
     }
 
 
-def _conflicts(config: dict[str, Any]) -> Iterator[str]:
-    """Yield the faults that lie between keys, of a config that fits the schema."""
+def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield path and fault of what is wrong between keys."""
     names = [entry if isinstance(entry, str) else entry["name"] for entry in config["backends"]]
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield f"backends[{index}]: the name {name!r} is there twice"
+            yield f"backends[{index}]", f"the name {name!r} is there twice"
         elif name in BACKENDS and config["backends"][index] != name:
-            yield f"backends[{index}].name: {name!r} is built in; allowed: another name"
+            yield f"backends[{index}].name", f"{name!r} is built in; allowed: another name"
     seeds = config["seeds"]
     if isinstance(seeds, dict) and seeds["first"] + seeds["count"] - 1 > _LARGEST_SEED:
-        yield f"seeds: the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"
+        yield "seeds", f"the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"
     if config["precision"] == "tf32" and config["device"] == "cpu":
-        yield "precision: 'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
+        yield "precision", "'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
 
 
-def _schema_faults(raw: Any) -> Iterator[str]:
-    validator = jsonschema.Draft202012Validator(schema())
-    for error in sorted(validator.iter_errors(raw), key=lambda error: error.json_path):
-        yield from _worded(error)
-    for path, number in _numbers(raw):
-        if not math.isfinite(number):
-            yield f"{path}: is {number}; allowed: a finite number"
+def _schema_faults(raw: Any) -> dict[str, str]:
+    """Return the first fault of each key path, by path."""
+    faults = {path: f"is {number}; allowed: a finite number" for path, number in _infinite(raw)}
+    errors = jsonschema.Draft202012Validator(schema()).iter_errors(raw)
+    for error in sorted(errors, key=lambda error: (error.json_path, error.validator != "type")):
+        for path, fault in _worded(error):
+            faults.setdefault(path, fault)
+    return faults
 
 
-def _worded(error: jsonschema.ValidationError) -> Iterator[str]:
-    """Word one schema error as: key path, value, what is allowed."""
+def _worded(error: jsonschema.ValidationError) -> Iterator[tuple[str, str]]:
+    """Word one schema error: yield key path, and value and what is allowed."""
     path = _path(error.absolute_path)
     node: dict[str, Any] = error.schema  # type: ignore[assignment]
     instance: Any = error.instance
@@ -140,20 +156,21 @@ def _worded(error: jsonschema.ValidationError) -> Iterator[str]:
         for key in sorted(set(map(str, instance)) - set(allowed)):
             close = difflib.get_close_matches(key, allowed, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            yield f"{_join(path, key)}: unknown key; allowed: {', '.join(allowed)}{hint}"
+            yield _join(path, key), f"unknown key; allowed: {', '.join(allowed)}{hint}"
     elif error.validator == "required":
         for key in node["required"]:
             if key not in instance:
-                yield f"{_join(path, key)}: missing; allowed: {_allowed(node['properties'][key])}"
+                allowed_value = _allowed(node["properties"][key])
+                yield _join(path, key), f"missing; allowed: {allowed_value}"
     elif error.validator == "uniqueItems":
-        twice = [item for n, item in enumerate(instance) if item in instance[:n]]
-        yield f"{path}: {twice[0]!r} is there twice; allowed: each once"
+        twice = [repr(item) for n, item in enumerate(instance) if instance.index(item) < n]
+        verb = "is" if len(set(twice)) == 1 else "are"
+        yield path, f"{', '.join(dict.fromkeys(twice))} {verb} there twice; allowed: each once"
     else:
         hint = ""
-        if error.validator == "type" and _looks_numeric(instance):
+        if _wants_number(node) and _looks_numeric(instance):
             hint = "; YAML reads it as text: write it without quotes and with a dot, as 3.0e-3"
-        place = path or "the configuration"
-        yield f"{place}: is {_shown(instance)}; allowed: {_allowed(node)}{hint}"
+        yield path, f"is {_shown(instance)}; allowed: {_allowed(node)}{hint}"
 
 
 def _allowed(node: dict[str, Any]) -> str:
@@ -165,8 +182,6 @@ def _allowed(node: dict[str, Any]) -> str:
     limits = [_TYPES.get(node.get("type", ""), "another value")]
     for key, word in (
         ("minItems", "with at least {} entry"),
-        ("minLength", "of at least {} character"),
-        ("maxLength", "of at most {} characters"),
         ("exclusiveMinimum", "above {}"),
         ("minimum", "from {}"),
         ("maximum", "to {}"),
@@ -177,8 +192,14 @@ def _allowed(node: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = _YAML_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _wants_number(node: dict[str, Any]) -> bool:
+    return not {"integer", "number"}.isdisjoint(
+        node["type"] if isinstance(node.get("type"), list) else [node.get("type")]
+    )
 
 
 def _looks_numeric(value: Any) -> bool:
@@ -188,15 +209,20 @@ def _looks_numeric(value: Any) -> bool:
         return False
 
 
-def _numbers(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+def _infinite(value: Any, path: str = "") -> Iterator[tuple[str, float]]:
+    """Yield path and value of each number that is infinite or NaN, which limits let through."""
     if isinstance(value, Mapping):
         for key, entry in value.items():
-            yield from _numbers(entry, _join(path, str(key)))
+            yield from _infinite(entry, _join(path, str(key)))
     elif isinstance(value, list):
         for index, entry in enumerate(value):
-            yield from _numbers(entry, f"{path}[{index}]")
-    elif isinstance(value, float):
+            yield from _infinite(entry, f"{path}[{index}]")
+    elif isinstance(value, float) and not math.isfinite(value):
         yield path, value
+
+
+def _is_below(path: str, key: str) -> bool:
+    return path == key or path.startswith((f"{key}.", f"{key}["))
 
 
 def _path(parts: Any) -> str:
@@ -207,4 +233,5 @@ def _path(parts: Any) -> str:
 
 
 def _join(path: str, key: str) -> str:
+    key = key if key.isprintable() and key else repr(key)
     return f"{path}.{key}" if path else key

@@ -6,10 +6,9 @@ import socket
 import subprocess
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from opproof import __version__
+from opproof import __version__, paths
 
 _PACKAGES = ("torch", "torchvision", "numpy", "snakemake")
 _ENVIRONMENT = ("SLURM_JOB_ID", "SLURM_JOB_PARTITION", "SLURM_JOB_NODELIST", "CUDA_VISIBLE_DEVICES")
@@ -26,7 +25,7 @@ def of_job() -> dict[str, Any]:
 
 
 def of_run() -> dict[str, Any]:
-    """Return what the whole pipeline ran with: versions, and the commit of the working folder."""
+    """Return what the whole pipeline ran with: versions, and the commit of its code."""
     return {
         "opproof": __version__,
         "python": platform.python_version(),
@@ -44,11 +43,13 @@ def _version(package: str) -> str | None:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the package's repository, with "-dirty" if it has changes; else None."""
+    """Return the commit of the project's repository, with "-dirty" if it has changes; else None."""
+    if not (paths.TREE / ".git").exists():  # installed, maybe inside a repository of something else
+        return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+            command, cwd=paths.TREE, capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
         return None

@@ -93,8 +93,14 @@ class Settings:
 
 
 def read(path: Path) -> Settings:
-    """Read frozen settings. Raises UserError if they are missing or damaged."""
-    return from_dict(artifact.read_json(path))
+    """Read frozen settings. Raises UserError if they are missing, damaged or another version's."""
+    content = artifact.read_json(path)
+    try:
+        return from_dict(content)
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{path}: not the settings of this version of OpProof; run the pipeline again"
+        ) from error
 
 
 def from_dict(content: dict[str, Any]) -> Settings:

@@ -84,6 +84,11 @@ def output_folder(wildcards):
     return SETTINGS.output
 
 
+def project_file(path):
+    """Return the path as an input: relative below the working folder, so that it may be moved."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def built_library(wildcards):
     """Return the build record that a backend needs, as a list of one or none."""
     library = SETTINGS.backend(wildcards.backend).library
@@ -91,10 +96,7 @@ def built_library(wildcards):
 
 
 def library_sources(wildcards):
-    # Relative where the project is the working folder: moving that calls for no other build.
-    sources = [paths.CSRC / source for source in LIBRARIES[wildcards.library]]
-    here = Path.cwd()
-    return [path.relative_to(here) if path.is_relative_to(here) else path for path in sources]
+    return [project_file(paths.CSRC / source) for source in LIBRARIES[wildcards.library]]
 
 
 def operator(wildcards):

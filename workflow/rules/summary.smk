@@ -2,6 +2,7 @@ rule summary:
     input:
         expand(rules.verify.output, backend=BACKEND_NAMES),
         expand(rules.train.output, backend=BACKEND_NAMES, block=range(len(BLOCKS))),
+        project_file(paths.TEMPLATES / "report.html.j2"),
     output:
         json="<results>/summary.json",
         csv=report(
@@ -31,6 +32,7 @@ rule summary:
 rule check:
     input:
         rules.summary.output.json,
+        project_file(paths.SCHEMAS / "summary.schema.yaml"),
     output:
         touch("<results>/check.ok"),
     log:
