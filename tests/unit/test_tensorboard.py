@@ -21,6 +21,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from opproof import __main__, artifact, config, events, tensorboard
 from opproof.settings import Settings
 
+pytestmark = pytest.mark.timeout(120)  # a server that nothing ends would run for ever
+
 LOSS = np.array([2.25, 0.1, 0.0625], np.float32)
 ACCURACY = np.array([97.5, 98.25])
 RUNS = ("torch/seed-0", "torch/seed-1", "torch/seed-2", "python/seed-0")
@@ -86,7 +88,6 @@ def test_faults(
     assert error.count("\n") == 1
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     ("end", "whole_group"),
     [(signal.SIGINT, True), (signal.SIGTERM, False)],

@@ -43,7 +43,7 @@ def load_settings():
 
 def clear_stale_lock():
     """Free the folder of a run that was killed on this machine, so that this one can go on."""
-    if workflow.is_main_process and not workflow.dryrun:
+    if workflow.is_main_process and not workflow.output_settings.dryrun:
         if message := holder.clear_stale(Path.cwd()):
             print(message, file=sys.stderr)
 

@@ -35,6 +35,7 @@ rule check:
         project_file(paths.SCHEMAS / "summary.schema.yaml"),
     output:
         touch("<results>/check.ok"),
+    retries: 0
     log:
         "<logs>/check.log",
     benchmark:
