@@ -35,11 +35,11 @@ rule check:
         project_file(paths.SCHEMAS / "summary.schema.yaml"),
     output:
         touch("<results>/check.ok"),
-    retries: 0
     log:
         "<logs>/check.log",
     benchmark:
         "<benchmarks>/check.tsv"
+    retries: 0
     localrule: True
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,

@@ -50,11 +50,11 @@ def write(summary: dict[str, Any], folder: Path) -> None:
 def show(summary: dict[str, Any], folder: Path) -> None:
     """Print the table, the notes, what it is of, and where in `folder` the report is."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in tables.COLUMNS.values():
-        table.add_column(heading, no_wrap=True)
+    for key, heading in tables.COLUMNS.items():
+        table.add_column(heading, no_wrap=key != "backend", overflow="fold")
     for row in tables.rows(summary):
         table.add_row(*(row[key] for key in tables.COLUMNS))
-    console = Console()
+    console = Console(emoji=False)
     console.print(table)
     for line in (*tables.notes(summary), tables.caption(summary)):
         console.print(line, highlight=False, markup=False)

@@ -4,6 +4,7 @@ from typing import Any
 
 import jinja2
 
+from opproof.backends import BASELINE
 from opproof.paths import TEMPLATES
 from opproof.summary import tables
 
@@ -37,12 +38,22 @@ def _regions(summary: dict[str, Any]) -> list[str]:
 
 
 def _accuracy_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the float32 errors by region, a row per backend and direction."""
+    """Return the float32 errors by region: a row per direction of F.gelu and of each backend."""
+    backends = summary["results"]["backends"]
+    measured = [
+        (backend["name"], backend["verification"]["accuracy"])
+        for backend in backends
+        if backend["verification"].get("accuracy")
+    ]
+    if measured and BASELINE not in dict(measured):
+        baseline = next(
+            backend["verification"]["baseline_accuracy"]
+            for backend in backends
+            if backend["name"] == measured[0][0]
+        )
+        measured.insert(0, ("F.gelu", baseline))
     return [
-        {"backend": backend["name"], "direction": direction, **errors}
-        for backend in summary["results"]["backends"]
-        for direction, errors in backend["verification"]
-        .get("accuracy", {})
-        .get("float32", {})
-        .items()
+        {"backend": name, "direction": direction, **errors}
+        for name, accuracy in measured
+        for direction, errors in accuracy.get("float32", {}).items()
     ]
