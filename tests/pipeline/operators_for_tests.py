@@ -35,7 +35,7 @@ def nan_for_a_while(x: Tensor) -> Tensor:
 
 
 def raises_in_training(x: Tensor) -> Tensor:
-    """Raise on what only the network passes."""
-    if x.dim() == 4:
-        raise RuntimeError("four dimensions are too many")
+    """Raise on what only training passes."""
+    if len(x.shape) == 4 and x.shape[0] == 600:
+        raise RuntimeError("a batch of 600 is too large")
     return F.gelu(x)

@@ -46,7 +46,7 @@ RESTS_ON = {
     "build": "artifact backends library paths settings toolchain",
     "verify": "artifact device library operators settings",
     "train": "artifact codebase device lenet library mnist operators settings",
-    "summary": "artifact paths settings",
+    "summary": "artifact backends paths settings",
     "check": "artifact paths",
 }
 WITHOUT_EFFECT = {"train/gpu", "train/progress", "events", "provenance", "arguments", "errors"}

@@ -98,7 +98,7 @@ DAMAGED = "build.json: damaged: it {}; delete it and run the pipeline again"
         (flip("aten_gelu.so", -1), UserError, NOT_THE_FILE),
         (cut("aten_gelu.so"), UserError, NOT_THE_FILE),
         (record(sha256="0" * 64), UserError, NOT_THE_FILE),
-        (remove("aten_gelu.so"), UserError, "aten_gelu.so: missing"),
+        (remove("aten_gelu.so"), UserError, "aten_gelu.so: not the library that was built"),
         (replace_by_text, UserError, "aten_gelu.so: cannot be loaded: "),
         (
             flip("build.json", 200),

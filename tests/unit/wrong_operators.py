@@ -31,6 +31,17 @@ class Composed(torch.autograd.Function):
         return grad * ctx.derivative(x), None, None
 
 
+class GradIgnored(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return F.gelu(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return derivative(ctx.saved_tensors[0])
+
+
 def right(x: Tensor) -> Tensor:
     return Composed.apply(x, F.gelu, derivative)
 
@@ -77,6 +88,40 @@ def without_tail(x: Tensor) -> Tensor:
 
 def in_float32(x: Tensor) -> Tensor:
     return F.gelu(x.float()).to(x.dtype)
+
+
+def small_vectors_wrong(x: Tensor) -> Tensor:
+    return F.relu(x) if 0 < x.numel() < 16 else F.gelu(x)
+
+
+def grad_ignored(x: Tensor) -> Tensor:
+    """Return the derivative whatever gradient comes in, in float32 alone."""
+    return GradIgnored.apply(x) if x.dtype == torch.float32 else F.gelu(x)
+
+
+def strides_ignored(x: Tensor) -> Tensor:
+    """Take what lies in memory, in its order there, for the elements in theirs."""
+    if x.is_contiguous():
+        return F.gelu(x)
+    return F.gelu(x.as_strided((x.numel(),), (1,)).reshape(x.shape)) if room(x) else F.gelu(x)
+
+
+def wrong_without_grad(x: Tensor) -> Tensor:
+    return F.gelu(x) if torch.is_grad_enabled() else F.relu(x)
+
+
+def input_overwritten(x: Tensor) -> Tensor:
+    result = right(x.clone())
+    x.data.clamp_(min=-2.0)
+    return result
+
+
+def buffer_reused(x: Tensor) -> Tensor:
+    return Composed.apply(x, in_buffer, derivative)
+
+
+def in_float64(x: Tensor) -> Tensor:
+    return F.gelu(x.double())
 
 
 def noisy(x: Tensor) -> Tensor:
@@ -133,6 +178,21 @@ def distribution(x: Tensor) -> Tensor:
 
 def derivative(x: Tensor) -> Tensor:
     return distribution(x) + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+
+
+buffers: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
+
+
+def in_buffer(x: Tensor) -> Tensor:
+    buffer = buffers.setdefault((x.shape, x.dtype), torch.empty_like(x))
+    buffer.copy_(F.gelu(x))
+    return buffer.detach()
+
+
+def room(x: Tensor) -> bool:
+    """Say whether the memory from x's first element on holds as many as x has."""
+    elements = x.untyped_storage().size() // x.element_size()
+    return x.storage_offset() + x.numel() <= elements
 
 
 def noise(x: Tensor) -> Tensor:

@@ -87,16 +87,28 @@ def _compile(name: str, sources: list[Path], folder: Path) -> tuple[Path | None,
                 extra_cflags=_FLAGS,
                 build_directory=str(folder),
                 is_python_module=False,
-                verbose=True,
+                extra_ldflags=["-Wl,-z,defs"],  # what is not defined fails here, not on loading
+                verbose=False,
             )
+    except subprocess.CalledProcessError as error:
+        raise UserError(
+            f"the C++ compiler {toolchain.compiler()} does not work: {error}"
+        ) from error
     except RuntimeError as error:
-        return None, _first_error(str(error))
+        print(error)
+        if fault := re.search(r"^.*(No space left|Killed signal).*$", str(error), re.MULTILINE):
+            raise UserError(f"{name}: not compiled: {fault.group().strip()}") from error
+        return None, _first_error(str(error)).replace(f"{CSRC}{os.sep}", f"{CSRC.name}{os.sep}")
     return folder / f"{name}.so", None
 
 
 def _first_error(output: str) -> str:
     """Return the line of a compiler's or linker's output that names the fault, and where it is."""
-    match = re.search(r"^.*:\d+.*\berror\b.*$|^.*\bld(\.\w+)?: .*$", output, re.MULTILINE)
+    match = re.search(
+        r"^.*?:\d+(:\d+)?: (fatal )?error: .*$|^.*(undefined reference|multiple definition).*$",
+        output,
+        re.MULTILINE,
+    )
     lines = [line for line in output.splitlines() if line.strip()]
     return match.group().strip() if match else lines[-1]
 

@@ -67,9 +67,11 @@ def _driver_devices() -> int:
     """Return how many GPUs the driver knows, 0 without a driver."""
     try:
         import pynvml
-
+    except ImportError:
+        return 0
+    try:
         pynvml.nvmlInit()
-    except (ImportError, OSError, pynvml.NVMLError):
+    except pynvml.NVMLError:
         return 0
     try:
         return pynvml.nvmlDeviceGetCount()

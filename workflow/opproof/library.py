@@ -42,14 +42,15 @@ def load(output: Path, name: str) -> None:
             f"{path}: built for torch {record['torch']}, but torch {torch.__version__} is "
             "installed; run the pipeline again to rebuild it"
         )
-    if artifact.file_digest(path) != record["sha256"]:
+    if not path.exists() or artifact.file_digest(path) != record["sha256"]:
         raise UserError(
-            f"{path}: not the library that was built; delete the folder {path.parent} and run again"
+            f"{path}: not the library that was built; delete the folder {path.parent} and run the "
+            "pipeline again"
         )
     try:
         torch.ops.load_library(path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be loaded: {error}") from error
+        raise UserError(f"{path}: cannot be loaded: {error.__cause__ or error}") from error
     _register_rules(f"opproof_{name}")
 
 

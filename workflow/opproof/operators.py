@@ -25,8 +25,9 @@ def resolve(backend: Backend, output: Path) -> Activation:
     find = _registered if "::" in backend.op else _imported
     try:
         operator = find(backend.op)
-    except Exception as error:  # importing runs the user's code, which may raise anything
-        raise BackendError(f"op {backend.op}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # importing runs the user's code: it may do anything
+        reason = f"op {backend.op}: {type(error).__name__}: {error}"
+        raise BackendError(reason.splitlines()[0]) from error
     if not callable(operator):
         raise BackendError(f"op {backend.op}: not callable")
     return operator

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from opproof import arguments, artifact, device, operators
-from opproof.errors import BackendError
+from opproof.errors import BackendError, UserError
 from opproof.operators import Activation
 from opproof.settings import Backend, Settings
 from opproof.verify import accuracy, checks
@@ -52,10 +52,12 @@ def verify(settings: Settings, backend: Backend) -> dict[str, Any]:
         mse = accuracy.gradient_mse(activation, where)
     except BackendError as error:
         gates = {"usable": str(error)}
+    except UserError:
+        raise
     except Exception as error:  # the operator is somebody's code: what it raises is the finding
         gates = {"usable": f"{type(error).__name__}: {error}".splitlines()[0]}
     else:
-        gates = {"usable": None, **dict(_gates(backend, activation, observed, baseline, where))}
+        gates = {"usable": None, **dict(_gates(activation, observed, baseline, where))}
     reasons = [f"{gate}: {fault}" for gate, fault in gates.items() if fault]
     return {
         "backend": backend.name,
@@ -76,7 +78,6 @@ def _accuracy(activation: Activation, where: torch.device) -> dict[str, Any]:
 
 
 def _gates(
-    backend: Backend,
     activation: Activation,
     observed: dict[str, Any],
     baseline: dict[str, Any],
@@ -85,12 +86,17 @@ def _gates(
     """Yield each gating check's name, and what is wrong or None."""
     for dtype in accuracy.DTYPES:
         name = _name(dtype)
-        for direction in accuracy.DIRECTIONS:
-            fault = checks.close_to_truth(observed[name], baseline[name], dtype, direction)
+        limits = {
+            direction: checks.limit(baseline[name], dtype, direction)
+            for direction in accuracy.DIRECTIONS
+        }
+        for direction, limit in limits.items():
+            fault = checks.close_to_truth(observed[name], direction, limit)
             yield f"{direction} {name}", fault
+        yield f"any layout {name}", checks.any_layout(activation, dtype, limits, where)
     yield "gradcheck", checks.gradcheck(activation, where)
     yield "gradgradcheck", checks.gradgradcheck(activation, where)
-    if "::" in backend.op:
+    if checks.is_registered(activation):
         yield "opcheck", checks.opcheck(activation, where)
     yield "repeatable", checks.repeatable(activation, where)
 

@@ -33,7 +33,7 @@ def errors(activation: Activation, dtype: torch.dtype, device: torch.device) -> 
     """
     x = torch.linspace(-truth.LIMIT, truth.LIMIT, _POINTS[dtype], dtype=dtype)
     expected = _TRUTH[dtype](x.numpy())
-    observed = evaluate(activation, x.to(device))
+    observed = evaluate(activation, x.to(device, copy=True))
     return {
         direction: _by_region(x.numpy(), observed[direction].cpu().numpy(), expected[direction])
         for direction in DIRECTIONS
@@ -41,9 +41,18 @@ def errors(activation: Activation, dtype: torch.dtype, device: torch.device) -> 
 
 
 def evaluate(activation: Activation, x: Tensor) -> dict[str, Tensor]:
-    """Return the activation at x ("forward") and its derivative there ("backward")."""
+    """Return the activation at x ("forward") and its derivative there ("backward").
+
+    Raises TypeError where the result is no tensor, ValueError where its shape or dtype are not x's.
+    """
     x = x.detach().requires_grad_()
     y = activation(x)
+    if not isinstance(y, Tensor):
+        raise TypeError(f"returns {type(y).__name__}, not a tensor")
+    if y.shape != x.shape or y.dtype != x.dtype:
+        raise ValueError(
+            f"returns {y.dtype} of shape {tuple(y.shape)} for {x.dtype} of shape {tuple(x.shape)}"
+        )
     (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
     return {"forward": y.detach(), "backward": gradient}
 

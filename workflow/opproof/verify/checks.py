@@ -3,24 +3,45 @@
 Each check returns None, or what is wrong in one line.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch._library.custom_ops import CustomOpDef
+from torch._ops import OpOverload
 
 from opproof.operators import Activation
-from opproof.verify import accuracy
+from opproof.verify import accuracy, truth
 
 
-def close_to_truth(
-    observed: dict[str, Any], baseline: dict[str, Any], dtype: torch.dtype, direction: str
-) -> str | None:
-    """Hold the largest absolute error against max(4 eps, twice F.gelu's own), as measured here."""
+def limit(baseline: dict[str, Any], dtype: torch.dtype, direction: str) -> float:
+    """Return the largest absolute error that is allowed: 4 eps, or twice F.gelu's own here."""
+    return max(4 * torch.finfo(dtype).eps, 2 * baseline[direction]["max_absolute"])
+
+
+def close_to_truth(observed: dict[str, Any], direction: str, limit: float) -> str | None:
+    """Hold the largest absolute error against the limit."""
     error = observed[direction]["max_absolute"]
-    limit = max(4 * torch.finfo(dtype).eps, 2 * baseline[direction]["max_absolute"])
-    if error <= limit:
-        return None
-    return f"the largest absolute error is {error:.3g}, above {limit:.3g}"
+    return (
+        None if error <= limit else f"the largest absolute error is {error:.3g}, above {limit:.3g}"
+    )
+
+
+def any_layout(
+    activation: Activation, dtype: torch.dtype, limits: dict[str, float], device: torch.device
+) -> str | None:
+    """Hold it to the same limits for every size to 33 and every layout, under a random gradient."""
+    generator = torch.Generator().manual_seed(0)
+    for x in (*_sizes(dtype, device), *_layouts(dtype, device)):
+        grad = 2 * torch.rand(x.shape, generator=generator, dtype=dtype).to(device) - 1
+        try:
+            fault = _fault_at(activation, x, grad, limits)
+        except Exception as error:  # the operator's: see _raised
+            fault = _first_line(error)
+        if fault:
+            return f"shape {tuple(x.shape)}, strides {x.stride()}: {fault}"
+    return None
 
 
 def gradcheck(activation: Activation, device: torch.device) -> str | None:
@@ -35,21 +56,16 @@ def gradgradcheck(activation: Activation, device: torch.device) -> str | None:
 
 def opcheck(activation: Activation, device: torch.device) -> str | None:
     """Run torch.library.opcheck on a registered operator, for the layouts a model may pass."""
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 3, 4, 5, generator=generator).to(device)
-    for layout in (
-        images,
-        images.to(memory_format=torch.channels_last),
-        images.transpose(1, 3),
-        images[..., ::2],
-        images[:, :1].expand(2, 3, 4, 5),
-        images[0, 0, 0, 0],
-        images[:0],
-    ):
-        fault = _raised(torch.library.opcheck, activation, (layout.detach().requires_grad_(),))
+    for x in _layouts(torch.float32, device):
+        fault = _raised(torch.library.opcheck, activation, (x.requires_grad_(),))
         if fault:
-            return f"shape {tuple(layout.shape)}, strides {layout.stride()}: {fault}"
+            return f"shape {tuple(x.shape)}, strides {x.stride()}: {fault}"
     return None
+
+
+def is_registered(activation: Activation) -> bool:
+    """Say whether it is an operator of the dispatcher, which opcheck is for."""
+    return isinstance(activation, OpOverload | CustomOpDef)
 
 
 def repeatable(activation: Activation, device: torch.device) -> str | None:
@@ -68,6 +84,56 @@ def _bits(values: Tensor) -> Tensor:
     return values.contiguous().view(torch.int32)
 
 
+def _sizes(dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+    """Yield vectors of 1 to 33 values: full and broken vector registers."""
+    generator = torch.Generator().manual_seed(1)
+    for size in range(1, 34):
+        yield 3 * torch.randn(size, generator=generator, dtype=dtype).to(device)
+
+
+def _layouts(dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
+    """Yield what a model may pass: dense, permuted, with gaps, overlapping, scalar and empty."""
+    generator = torch.Generator().manual_seed(2)
+    images = 3 * torch.randn(2, 3, 4, 5, generator=generator, dtype=dtype).to(device)
+    for view in (
+        images,
+        images.to(memory_format=torch.channels_last),
+        images.transpose(1, 3),
+        images[..., ::2],
+        images[:, :1].expand(2, 3, 4, 5),
+        images[0, 0, 0, 0],
+        images[:0],
+    ):
+        yield view.detach()
+
+
+def _fault_at(
+    activation: Activation, x: Tensor, grad: Tensor, limits: dict[str, float]
+) -> str | None:
+    """Say what is wrong with value or gradient at x, or that x is overwritten."""
+    before = x.clone()
+    leaf = x.detach().requires_grad_()
+    y = activation(leaf)
+    if y.shape != x.shape or y.dtype != x.dtype:
+        return f"the result is {y.dtype} of shape {tuple(y.shape)}"
+    (gradient,) = torch.autograd.grad(y, leaf, grad)
+    with torch.no_grad():
+        alone = activation(x)
+        activation(-x)  # must not change an earlier result
+    if not torch.equal(x, before):
+        return "the input is overwritten"
+    right = {name: torch.from_numpy(value) for name, value in truth.near_zero(x).items()}
+    for what, found, expected, limit in (
+        ("forward", y, right["forward"], limits["forward"]),
+        ("forward without grad", alone, right["forward"], limits["forward"]),
+        ("backward", gradient, grad.cpu() * right["backward"], limits["backward"]),
+    ):
+        error = (found.detach().cpu().double() - expected).abs()
+        if not (error <= limit).all():
+            return f"{what}: the largest absolute error is {error.max():.3g}, above {limit:.3g}"
+    return None
+
+
 def _samples(device: torch.device) -> Tensor:
     x = torch.linspace(-6, 6, 25, dtype=torch.float64, device=device)
     return x.requires_grad_()
@@ -78,5 +144,9 @@ def _raised(check: Any, *arguments: Any) -> str | None:
     try:
         check(*arguments)
     except Exception as error:  # the operator is somebody's code: whatever it raises is the finding
-        return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+        return _first_line(error)
     return None
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]

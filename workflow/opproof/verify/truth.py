@@ -21,13 +21,18 @@ _DIGITS = 40
 
 def of_float32(x: np.ndarray) -> dict[str, np.ndarray]:
     """Return the "forward" and "backward" truth at float32 points, as float64 to about 1e-14."""
-    points = torch.from_numpy(x.astype(np.float64))
+    points = torch.from_numpy(np.asarray(x, dtype=np.float64))
     distribution = 0.5 * torch.special.erfc(points * -math.sqrt(0.5))
     density = torch.exp(-0.5 * points * points) / math.sqrt(2.0 * math.pi)
     return {
         "forward": (points * distribution).numpy(),
         "backward": (distribution + points * density).numpy(),
     }
+
+
+def near_zero(x: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return the same for a float32 or float64 tensor of few units: there, to about 1e-15."""
+    return of_float32(x.detach().cpu().numpy())
 
 
 def of_float64(x: np.ndarray) -> dict[str, np.ndarray]:
