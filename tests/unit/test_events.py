@@ -27,7 +27,7 @@ def test_tensorboard_reads_every_value(
     tmp_path: Path, loss: np.ndarray, accuracy: np.ndarray
 ) -> None:
     folder = tmp_path / "torch" / "seed-0"
-    events.write(folder, loss, accuracy)
+    events.write(folder, "digest", loss, accuracy)
     scalars = read(folder)
     assert_curve(scalars.pop("Loss/Train", []), loss)
     assert_curve(scalars.pop("Accuracy/Test", []), accuracy.astype(np.float32))
@@ -37,8 +37,8 @@ def test_tensorboard_reads_every_value(
 def test_rewriting_replaces(tmp_path: Path) -> None:
     folder = tmp_path / "torch" / "seed-0"
     for loss, accuracy in (curves(5, 1), curves(7, 2)):
-        events.write(folder, loss, accuracy)
-    assert len(list(folder.iterdir())) == 1
+        events.write(folder, "digest", loss, accuracy)
+    assert len(list(folder.glob("events.*"))) == 1
     assert [path.name for path in folder.parent.iterdir()] == ["seed-0"], "nothing set aside"
     assert_curve(read(folder)["Loss/Train"], loss)
 
@@ -46,9 +46,9 @@ def test_rewriting_replaces(tmp_path: Path) -> None:
 def test_a_fault_in_writing_leaves_what_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "torch" / "seed-0"
     loss, accuracy = curves(5, 1)
-    events.write(folder, loss, accuracy)
+    events.write(folder, "digest", loss, accuracy)
     with pytest.raises(NotImplementedError):
-        events.write(folder, loss[:2], np.array([None]))
+        events.write(folder, "other", loss[:2], np.array([None]))
     assert [path.name for path in folder.parent.iterdir()] == ["seed-0"]
     assert_curve(read(folder)["Loss/Train"], loss)
 

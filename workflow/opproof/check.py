@@ -49,9 +49,12 @@ def _faults(results: dict[str, Any]) -> Iterator[str]:
         if backend["seeds_ok"] < backend["seeds_planned"]:
             ok, planned = backend["seeds_ok"], backend["seeds_planned"]
             yield f"{name}: only {ok} of {planned} seeds ended well"
-            for run in backend["runs"]:
-                if run["failure"]:
-                    yield f"{name}: seed {run['seed']}: {run['failure']}"
+        for run in backend["runs"]:
+            epochs = len(run["accuracy"])
+            if run["failure"]:
+                yield f"{name}: seed {run['seed']}: {run['failure']}"
+            elif epochs != results["train"]["epochs"]:
+                yield f"{name}: seed {run['seed']}: {epochs} epochs are not what was planned"
     devices = {device for backend in results["backends"] for device in backend["devices"]}
     if len(devices) > 1:
         yield f"runs of one comparison are on different devices: {', '.join(sorted(devices))}"

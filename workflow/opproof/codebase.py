@@ -2,13 +2,17 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
 # Command line, messages and measurements: an edit there can't change a result.
-_WITHOUT_EFFECT = {"arguments", "errors", "events", "provenance", "train.gpu", "train.progress"}
+_WITHOUT_EFFECT = {
+    f"opproof.{name}"
+    for name in ("arguments", "errors", "events", "provenance", "train.gpu", "train.progress")
+}
 
 
 def digest(stage: str) -> str:
@@ -16,72 +20,82 @@ def digest(stage: str) -> str:
 
     Comments, docstrings and layout do not count.
     """
-    digests = {name: _meaning(_file(name)) for name in sorted(_closure(stage))}
-    return hashlib.sha256(repr(digests).encode()).hexdigest()
+    modules = [f"opproof.{stage}"]
+    modules += [f"opproof.{stage}.{file.stem}" for file in (_PACKAGE / stage).glob("*.py")]
+    return _digest(modules, _package_file)
 
 
 def operator_digest(op: str) -> str | None:
     """Return the SHA-256 of the code of "package.module:function", found without importing.
 
-    None where neither OpProof nor the working folder holds the module: it is installed.
+    With it go the modules that it imports, as far as they are OpProof's or lie in the working
+    folder. None where the module itself does neither: it is installed, or registered by a library.
     """
     if "::" in op:
         return None
     module = op.partition(":")[0]
-    if module.startswith("opproof."):
-        return digest(module.removeprefix("opproof."))
-    path = Path(*module.split("."))
-    for file in (path.with_suffix(".py"), path / "__init__.py"):
-        if file.is_file():
-            return _meaning_or_bytes(file)
-    return None
+    find = _package_file if module.startswith("opproof.") else _local_file
+    if find(module) is None:
+        return None
+    return _digest(accumulate(module.split("."), "{}.{}".format), find)
 
 
-def _closure(stage: str) -> set[str]:
-    """Return the names, within the package, of a stage's modules and all they import."""
-    if (_PACKAGE / stage).is_dir():
-        pending = [f"{stage}.{file.stem}" for file in (_PACKAGE / stage).glob("*.py")]
-    else:
-        pending = [stage]
-    found: set[str] = set()
+def _digest(modules: Iterable[str], find: Callable[[str], Path | None]) -> str:
+    """Digest the modules and those that they import, of all that `find` finds a file for."""
+    pending, digests = list(modules), {}
     while pending:
         name = pending.pop()
-        if name not in found and name not in _WITHOUT_EFFECT:
-            found.add(name)
-            pending.extend(_imports(_file(name)))
-    return found
+        file = find(name)
+        if file and name not in digests and name not in _WITHOUT_EFFECT:
+            digests[name] = _meaning(file)
+            pending.extend(_imports(name, file))
+    return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
 
 
-def _imports(file: Path) -> Iterator[str]:
-    """Yield the package's own modules that a file imports, wherever in the file."""
-    for node in ast.walk(ast.parse(file.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "opproof":
-            parent = (node.module or "").partition(".")[2]
-            children = [f"{parent}.{alias.name}".lstrip(".") for alias in node.names]
-            for name in (parent, *children):
-                if name and _file(name).is_file():
-                    yield name
+def _package_file(name: str) -> Path | None:
+    package, *parts = name.split(".")
+    return _module_file(_PACKAGE, parts) if package == "opproof" and parts else None
 
 
-def _file(name: str) -> Path:
-    path = _PACKAGE.joinpath(*name.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+def _local_file(name: str) -> Path | None:
+    return _module_file(Path(), name.split("."))
 
 
-def _meaning_or_bytes(file: Path) -> str:
-    """Return the digest of a file's code, of its bytes where that is no Python."""
-    try:
-        return _meaning(file)
-    except (SyntaxError, ValueError):
-        return hashlib.sha256(file.read_bytes()).hexdigest()
+def _module_file(folder: Path, parts: list[str]) -> Path | None:
+    path = folder.joinpath(*parts)
+    files = (path.with_suffix(".py"), path / "__init__.py")
+    return next((file for file in files if file.is_file()), None)
+
+
+def _imports(name: str, file: Path) -> Iterator[str]:
+    """Yield what the module may import, wherever in the file; objects in modules are among it."""
+    tree = _parsed(file)
+    package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parent = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*parent, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
 def _meaning(file: Path) -> str:
-    """Return the SHA-256 of a Python file's syntax tree without docstrings."""
-    tree = ast.parse(file.read_text())
+    """Return the SHA-256 of a file's syntax tree without docstrings, or of what is no Python."""
+    tree = _parsed(file)
+    if tree is None:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
             node
         ):
             node.body = node.body[1:]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _parsed(file: Path) -> ast.Module | None:
+    try:
+        return ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):
+        return None  # a user's, that is no Python: for verification to find

@@ -1,7 +1,7 @@
 """`opproof tensorboard`: writes the event files that training left out, and serves all of them."""
 
 import argparse
-import subprocess
+import os
 import sys
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Write the missing event files, then serve until interrupted."""
+    """Write the missing event files, then become the server."""
     settings = arguments.read_settings(args)
     folder = Path(settings.output) / "tensorboard"
     written = write_missing(settings)
@@ -27,18 +27,18 @@ def main(args: argparse.Namespace) -> int:
     print(f"{written} event files written; serving {folder}", flush=True)
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
     command += ["--host", args.host, "--port", str(args.port)]
-    return subprocess.run(command, check=False).returncode
+    os.execv(sys.executable, command)  # in place of this process: whatever ends it ends the server
 
 
 def write_missing(settings: Settings) -> int:
-    """Write the event files of trained runs that have none; return how many that were."""
+    """Write the event files of trained runs that lack theirs; return how many that were."""
     written = 0
     for block in sorted((Path(settings.output) / "train").glob("*/*/block.json")):
         record = artifact.read_json(block)
         for run in record["runs"]:
             folder = events.folder(settings, record["backend"], run["seed"])
-            if not folder.exists():
+            if not events.are_of(folder, run["sha256"]):
                 arrays = artifact.read_arrays(block.parent / run["file"], run["sha256"])
-                events.write(folder, arrays["loss"], arrays["accuracy"])
+                events.write(folder, run["sha256"], arrays["loss"], arrays["accuracy"])
                 written += 1
     return written

@@ -107,16 +107,23 @@ def _train_seeds(
             state = RunState(output, digest, seed)
             record = state.ended()
             if record:
-                progress.run_done(seed, "trained before", epochs_skipped=settings.train.epochs)
+                how = record.failure or "trained before"
+                progress.run_done(seed, how, epochs_skipped=settings.train.epochs)
             else:
                 record = trainer.train(seed, state, progress)
                 state.save_record(record)
                 progress.run_done(seed, record.failure or "trained")
+            run = _publish(seed, record, settings.train.batch_size, folder)
             if events.always_written(settings, seed):
-                folder_of_events = events.folder(settings, backend.name, seed)
-                events.write(folder_of_events, record.arrays["loss"], record.arrays["accuracy"])
-            runs.append(_publish(seed, record, settings.train.batch_size, folder))
+                event_folder = events.folder(settings, backend.name, seed)
+                _write_events(event_folder, run["sha256"], record)
+            runs.append(run)
     return runs
+
+
+def _write_events(folder: Path, digest: str, record: RunRecord) -> None:
+    if not events.are_of(folder, digest):
+        events.write(folder, digest, record.arrays["loss"], record.arrays["accuracy"])
 
 
 def _engine(settings: Settings, where: torch.device) -> Engine:

@@ -1,6 +1,7 @@
 """Samples how much a job uses its GPU, through NVML."""
 
 import threading
+from contextlib import suppress
 from types import TracebackType
 
 import pynvml
@@ -34,23 +35,28 @@ class GpuSampler:
         if self._thread.is_alive():
             self._thread.join()
 
-    def summary(self) -> dict[str, float | int] | None:
+    def summary(self) -> dict[str, float | int | None] | None:
         """Return mean utilisation (per cent) and peak memory in use on the GPU (bytes), or None."""
         if not self.utilisation:
             return None
         return {
             "utilisation_percent": sum(self.utilisation) / len(self.utilisation),
-            "peak_memory_bytes": max(self.memory),
+            "peak_memory_bytes": max(self.memory, default=None),
         }
 
     def _sample(self) -> None:
-        pynvml.nvmlInit()
-        try:
-            # By UUID: NVML counts all GPUs of a machine, torch those that the job may see.
-            uuid = torch.cuda.get_device_properties(self.device).uuid
-            handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
-            while not self._stop.wait(_INTERVAL):
-                self.utilisation.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-                self.memory.append(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
-        finally:
-            pynvml.nvmlShutdown()
+        # A driver that does not tell, as under MIG, is no reason to end the job.
+        with suppress(pynvml.NVMLError):
+            pynvml.nvmlInit()
+            try:
+                self._read_until_stopped()
+            finally:
+                pynvml.nvmlShutdown()
+
+    def _read_until_stopped(self) -> None:
+        # By UUID: NVML counts all GPUs of a machine, torch those that the job may see.
+        uuid = torch.cuda.get_device_properties(self.device).uuid
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
+        while not self._stop.wait(_INTERVAL):
+            self.utilisation.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+            self.memory.append(pynvml.nvmlDeviceGetMemoryInfo(handle).used)

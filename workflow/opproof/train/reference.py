@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
+from opproof import mnist
 from opproof.lenet import LeNet5
 
 
@@ -24,6 +25,8 @@ class ReferenceEngine:
     """Trains and predicts as the textbook does; the order of the samples is given, not drawn."""
 
     def __init__(self, folder: Path, batch_size: int, device: torch.device) -> None:
+        for file in mnist.FILES:
+            mnist.read(folder, file)  # torchvision would take whatever is there
         self.device = device
         self.batch_size = batch_size
         self.train_set = IdxMnist(folder, train=True, transform=ToTensor())

@@ -120,7 +120,7 @@ class Trainer:
     def _train_epoch(
         self, model: LeNet5, optimizer: torch.optim.Optimizer, order: Tensor, history: History
     ) -> str | None:
-        """Train and evaluate; return which loss was not finite, if one was."""
+        """Train and evaluate; return what was not finite, if anything was."""
         start = time.perf_counter()
         model.train()
         losses = self.engine.train_epoch(model, optimizer, order)
@@ -131,6 +131,9 @@ class Trainer:
             history.losses.append(losses[: first + 1])
             step = sum(len(epoch_losses) for epoch_losses in history.losses)
             return f"the loss became {losses[first].item()} at step {step}"
+        if not all(parameter.isfinite().all() for parameter in model.parameters()):
+            history.losses.append(losses)
+            return f"the weights are not finite after epoch {len(history.losses)}"
         model.eval()
         history.predictions = self.engine.predict(model)
         correct = (history.predictions == self.test_labels).sum().item()
