@@ -17,7 +17,7 @@ def two_runs() -> None:
         progress.epoch_done(3, 1, loss=0.5, accuracy=97.128)
         progress.epoch_done(3, 2, loss=0.25, accuracy=98.0)
         progress.run_done(3, "trained")
-        progress.run_done(17, "trained before", epochs_skipped=2)
+        progress.run_done(17, "trained before")
 
 
 def failing_run() -> None:

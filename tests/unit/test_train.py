@@ -281,6 +281,22 @@ def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
         assert len(list(events.folder(settings, "torch", seed).glob("events.*"))) == 1
 
 
+def test_event_files_are_written_once(work: Path, few: Path) -> None:
+    def written() -> set[tuple[str, int]]:
+        files = Path("results/tensorboard").rglob("events.*")
+        return {(str(file), file.stat().st_mtime_ns) for file in files}
+
+    settings = plan(few)
+    train_all(settings)
+    first = written()
+    assert len(first) == 2
+    train_all(settings)
+    assert written() == first
+    train_all(plan(few, train={"epochs": 1}))
+    assert len(written()) == 2
+    assert written().isdisjoint(first)
+
+
 def test_there_is_no_clock_in_the_arrays(work: Path, few: Path) -> None:
     train_all(plan(few))
     for path in Path("results").rglob("*.npz"):

@@ -27,6 +27,7 @@ def main(args: argparse.Namespace) -> int:
     print(f"{written} event files written; serving {folder}", flush=True)
     command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder)]
     command += ["--host", args.host, "--port", str(args.port)]
+    command += ["--samples_per_plugin", "scalars=1000000"]  # every step, not 1,000 of them
     os.execv(sys.executable, command)  # in place of this process: whatever ends it ends the server
 
 

@@ -51,10 +51,10 @@ def _verdict(settings: Settings, backend: Backend) -> dict[str, Any]:
     """Return what verification left, or a verdict "missing" with the reason."""
     try:
         record = artifact.read_json(Path(settings.output) / "verify" / f"{backend.name}.json")
-    except UserError as error:
+        del record["backend"]
+    except (UserError, KeyError) as error:
         expected = backend.expect.verify if backend.expect else "pass"
         return {"verdict": "missing", "expected": expected, "reasons": [str(error)]}
-    del record["backend"]
     return record
 
 
@@ -69,12 +69,14 @@ def _block(settings: Settings, backend: Backend, number: int) -> dict[str, Any]:
         record = artifact.read_json(path)
     except UserError as error:
         return {"missing": str(error)}
-    wanted = {
+    wanted: dict[str, Any] = {
         "engine": settings.engine,
         "precision": settings.precision,
         "train": dataclasses.asdict(settings.train),
     }
-    if any(record[key] != value for key, value in wanted.items()):
+    if settings.device != "auto" and not record.get("not_trained"):
+        wanted["device"] = settings.device
+    if any(record.get(key) != value for key, value in wanted.items()):
         return {"missing": f"{path}: trained with other settings"}
     return record
 

@@ -1,5 +1,6 @@
 """The report page: one self-contained HTML file, readable without JavaScript or network."""
 
+import json
 from typing import Any
 
 import jinja2
@@ -26,6 +27,7 @@ def render(summary: dict[str, Any]) -> str:
         accuracy_rows=_accuracy_rows(summary),
         regions=_regions(summary),
         verdict_in_words=tables.verdict_in_words,
+        provenance_text=json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
         **summary,
     )
 

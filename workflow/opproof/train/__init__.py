@@ -107,8 +107,7 @@ def _train_seeds(
             state = RunState(output, digest, seed)
             record = state.ended()
             if record:
-                how = record.failure or "trained before"
-                progress.run_done(seed, how, epochs_skipped=settings.train.epochs)
+                progress.run_done(seed, record.failure or "trained before")
             else:
                 record = trainer.train(seed, state, progress)
                 state.save_record(record)

@@ -58,5 +58,7 @@ class GpuSampler:
         uuid = torch.cuda.get_device_properties(self.device).uuid
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}".encode())
         while not self._stop.wait(_INTERVAL):
-            self.utilisation.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
-            self.memory.append(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+            with suppress(pynvml.NVMLError):
+                self.utilisation.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+            with suppress(pynvml.NVMLError):
+                self.memory.append(pynvml.nvmlDeviceGetMemoryInfo(handle).used)

@@ -11,6 +11,7 @@ class Progress:
     def __init__(self, backend: str, seeds: int, epochs: int) -> None:
         self.backend = backend
         self.epochs = epochs
+        self._epochs_of_run = 0
         self._bar = _bar() if sys.stderr.isatty() else None
         if self._bar:
             self._task = self._bar.add_task(backend, total=seeds * epochs, state="")
@@ -31,19 +32,21 @@ class Progress:
 
     def epoch_done(self, seed: int, epoch: int, loss: float, accuracy: float) -> None:
         """Show the end of an epoch (from 1): mean loss of it, accuracy after it in per cent."""
+        self._epochs_of_run += 1
         state = f"loss {loss:.6f} accuracy {accuracy:.2f} %"
         if self._bar:
             self._bar.update(self._task, advance=1, state=f"seed {seed} {state}")
         else:
             print(f"{self.backend} seed {seed} epoch {epoch}/{self.epochs} {state}", flush=True)
 
-    def run_done(self, seed: int, how: str, epochs_skipped: int = 0) -> None:
-        """Show the end of a run, and count the epochs of it that were not trained just now."""
+    def run_done(self, seed: int, how: str) -> None:
+        """Show the end of a run, and count those of its epochs that were not trained just now."""
         if self._bar:
             self._bar.console.print(f"{self.backend} seed {seed}: {how}")
-            self._bar.update(self._task, advance=epochs_skipped)
+            self._bar.update(self._task, advance=self.epochs - self._epochs_of_run)
         else:
             print(f"{self.backend} seed {seed}: {how}", flush=True)
+        self._epochs_of_run = 0
 
 
 def _bar() -> Any:

@@ -72,8 +72,8 @@ class RunState:
             return None
         try:
             payload = artifact.read_sealed(self._checkpoint_path)
-        except UserError as error:
-            print(f"{error}; this run starts over", flush=True)
+        except UserError:
+            print(f"{self._checkpoint_path}: damaged; this run starts over", flush=True)
             return None
         return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
 
