@@ -7,8 +7,8 @@ CONFIG ?= config.yaml
 CORES ?= all
 PORT ?= 6006
 
-# The tested versions are installed unless CONSTRAINTS is emptied.
-CONSTRAINTS ?= constraints.txt
+# The tested versions are installed, but into an environment of your own only what it lacks.
+CONSTRAINTS ?= $(if $(filter .venv,$(VENV)),constraints.txt)
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.opproof-installed
 
@@ -24,15 +24,16 @@ env: ## an environment in VENV (.venv) with all that a run needs
 test-env:
 	@$(call install,.[dev],$(STAMP)-dev)
 
-# Installs $1, unless the stamp $2 is newer than what says what to install.
+# Installs $1, unless the stamp $2 is this checkout's, and newer than what says what to install.
 define install
-if ! [ "$2" -nt pyproject.toml ] || ! [ "$2" -nt constraints.txt ]; then \
+if ! [ "$2" -nt pyproject.toml ] || ! [ "$2" -nt constraints.txt ] \
+        || [ "$$(cat "$2")" != "$(CURDIR)" ]; then \
     set -e; \
     [ -x "$(BIN)/python" ] || "$(PYTHON)" -m venv "$(VENV)"; \
     echo "installing into $(VENV); torch is large, the first time takes minutes"; \
     "$(BIN)/python" -m pip install --quiet --disable-pip-version-check \
         $(if $(CONSTRAINTS),--constraint "$(CONSTRAINTS)") --editable "$1"; \
-    touch "$2"; \
+    echo "$(CURDIR)" > "$2"; \
 fi
 endef
 

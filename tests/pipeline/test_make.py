@@ -20,7 +20,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path) -> Worksp
     scripts.mkdir(parents=True)
     (scripts / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     (scripts / "python").chmod(0o755)
-    (scripts.parent / ".opproof-installed").touch()
+    (scripts.parent / ".opproof-installed").write_text(f"{workspace.folder}\n")
     return workspace
 
 

@@ -309,3 +309,16 @@ def in_forks(folder: Path, steps: str) -> str:
         timeout=300,
     )
     return result.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        "cc1plus: out of memory allocating 65536 bytes",
+        "x.cpp:1: error: closing dependency file: No space left on device",
+        "c++: fatal error: Killed signal terminated program cc1plus",
+        "ninja: build stopped: subcommand failed.",
+    ],
+)
+def test_what_is_not_the_sources_fault_is_no_finding(output: str) -> None:
+    assert build._first_error(output) is None

@@ -153,11 +153,11 @@ def test_tf32_on_a_cpu_is_refused(arithmetic: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("precision", "where", "chosen"),
+    ("precision", "where", "tf32"),
     [
-        ("fp32", CPU, "ieee"),
-        ("fp32", torch.device("cuda", 0), "ieee"),
-        ("tf32", torch.device("cuda", 0), "tf32"),
+        ("fp32", CPU, False),
+        ("fp32", torch.device("cuda", 0), False),
+        ("tf32", torch.device("cuda", 0), True),
     ],
     ids=str,
 )
@@ -166,14 +166,14 @@ def test_arithmetic(
     monkeypatch: pytest.MonkeyPatch,
     precision: str,
     where: torch.device,
-    chosen: str,
+    tf32: bool,
 ) -> None:
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = not tf32
+    torch.backends.cudnn.allow_tf32 = not tf32
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     device.set_arithmetic(precision, where)
-    assert torch.backends.cuda.matmul.fp32_precision == chosen
-    assert torch.backends.cudnn.conv.fp32_precision == chosen
+    assert torch.backends.cuda.matmul.allow_tf32 == tf32
+    assert torch.backends.cudnn.allow_tf32 == tf32
     assert torch.are_deterministic_algorithms_enabled()
     assert torch.get_num_threads() == 1
     assert not torch.backends.cudnn.benchmark

@@ -92,7 +92,7 @@ def test_libraries_are_those_that_backends_need(backends: list[str], libraries: 
 
 def test_frozen_settings_are_read_as_they_were(resolved: Settings) -> None:
     resolved.freeze()
-    assert resolved.frozen_path == Path(resolved.output) / "config.json"
+    assert resolved.frozen_path.parent == Path(resolved.output) / "config"
     assert repr(settings.read(resolved.frozen_path)) == repr(resolved)
 
 
@@ -155,7 +155,7 @@ def test_damaged_frozen_settings_are_refused(
         path.unlink()
     else:
         path.write_bytes(spoil(path.read_bytes()))
-    with pytest.raises(UserError, match=r"^elsewhere/results/config\.json: "):
+    with pytest.raises(UserError, match=r"^elsewhere/results/config/\w+\.json: "):
         settings.read(path)
 
 

@@ -391,7 +391,7 @@ def test_page_escapes(settings: Settings) -> None:
 
 def test_page_lists_errors_and_runs(settings: Settings) -> None:
     verified("torch", verdict="fail", reasons=["usable: no"], accuracy={})
-    _, errors, runs = page_of(settings).tables
+    _, errors, runs, _ = page_of(settings).tables
     assert errors == [
         ["backend", "direction", "max. absolute", *REGIONS],
         ["mine", "forward", "1e-07", "1.5", "1.5"],
@@ -418,7 +418,7 @@ def test_partial_summary_leaves_the_whole_one(
     BLOCKS[0].unlink()
     capsys.readouterr()
     assert summarise(settings, "--partial")["results"]["backends"][1]["seeds_ok"] == 1
-    report = Path("results/partial/report.html").absolute()
+    report = Path("results/partial-summary/report.html").absolute()
     assert f"Report: {report}\n" in capsys.readouterr().out
     assert before == {
         path: path.read_bytes() for path in Path("results").iterdir() if path.is_file()
@@ -510,7 +510,9 @@ def summarise(settings: Settings, *options: str) -> dict[str, Any]:
     """Write the summary and show it; return what summary.json holds."""
     settings.freeze()
     assert __main__.main(["summary", "--config", str(settings.frozen_path), *options]) == 0
-    return artifact.read_json(Path("results/partial" if options else "results", "summary.json"))
+    return artifact.read_json(
+        Path("results/partial-summary" if options else "results", "summary.json")
+    )
 
 
 def fits_the_schema(written: dict[str, Any]) -> None:

@@ -224,6 +224,7 @@ WRONG = {
     "wrong_without_grad": (LAYOUTS, "forward without grad: "),
     "off_below_minus_five": (["forward float32", LAYOUTS[0]], r"is 1\.\d*e-05, above "),
     "without_tail": (ACCURACY, "is 12, above "),
+    "wrong_beyond_twelve": (LAYOUTS, r"shape \(8,\), .*forward: "),
     "small_vectors_wrong": (LAYOUTS, r"shape \(1,\), strides \(1,\): forward: "),
     "strides_ignored": (LAYOUTS, r"strides \(60, 1, 15, 3\): forward: "),
     "input_overwritten": ([*LAYOUTS, "gradcheck", "repeatable"], "the input is overwritten$"),

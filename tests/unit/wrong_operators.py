@@ -90,6 +90,10 @@ def in_float32(x: Tensor) -> Tensor:
     return F.gelu(x.float()).to(x.dtype)
 
 
+def wrong_beyond_twelve(x: Tensor) -> Tensor:
+    return torch.where(x.abs() <= 12, F.gelu(x), 1e6)
+
+
 def small_vectors_wrong(x: Tensor) -> Tensor:
     return F.relu(x) if 0 < x.numel() < 16 else F.gelu(x)
 

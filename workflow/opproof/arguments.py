@@ -1,10 +1,14 @@
 """The command-line options that stages share."""
 
 import argparse
+import os
 from pathlib import Path
 
 from opproof import settings
 from opproof.settings import Settings
+
+# Names, in the environment of a pipeline's jobs, the settings that its controller froze for them.
+FROZEN_CONFIG = "OPPROOF_FROZEN_CONFIG"
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -12,9 +16,9 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
         type=Path,
-        default=Path("config.yaml"),
+        default=Path(os.environ.get(FROZEN_CONFIG, "config.yaml")),
         metavar="FILE",
-        help="settings: a config.yaml, or the config.json that the pipeline froze (%(default)s)",
+        help="settings: a config.yaml, or a .json that the pipeline froze (%(default)s)",
     )
 
 

@@ -84,7 +84,7 @@ def _compile(name: str, sources: list[Path], folder: Path) -> tuple[Path | None,
             cpp_extension.load(
                 name=name,
                 sources=[str(source) for source in sources],
-                extra_cflags=_FLAGS,
+                extra_cflags=[*_FLAGS, shlex.quote(f"-ffile-prefix-map={CSRC}=csrc")],
                 build_directory=str(folder),
                 is_python_module=False,
                 extra_ldflags=["-Wl,-z,defs"],  # what is not defined fails here, not on loading
@@ -96,21 +96,25 @@ def _compile(name: str, sources: list[Path], folder: Path) -> tuple[Path | None,
         ) from error
     except RuntimeError as error:
         print(error)
-        if fault := re.search(r"^.*(No space left|Killed signal).*$", str(error), re.MULTILINE):
-            raise UserError(f"{name}: not compiled: {fault.group().strip()}") from error
-        return None, _first_error(str(error)).replace(f"{CSRC}{os.sep}", f"{CSRC.name}{os.sep}")
+        fault = _first_error(str(error))
+        if fault is None:
+            raise UserError(
+                f"{name}: the compiler failed, not for a fault of the source"
+            ) from error
+        return None, fault.replace(f"{CSRC}{os.sep}", f"{CSRC.name}{os.sep}")
     return folder / f"{name}.so", None
 
 
-def _first_error(output: str) -> str:
-    """Return the line of a compiler's or linker's output that names the fault, and where it is."""
+def _first_error(output: str) -> str | None:
+    """Return the line that says what is wrong with a source, and where; None if none is."""
+    if re.search("No space left|Killed signal|out of memory|Cannot allocate", output):
+        return None
     match = re.search(
         r"^.*?:\d+(:\d+)?: (fatal )?error: .*$|^.*(undefined reference|multiple definition).*$",
         output,
         re.MULTILINE,
     )
-    lines = [line for line in output.splitlines() if line.strip()]
-    return match.group().strip() if match else lines[-1]
+    return match.group().strip() if match else None
 
 
 def _describe(name: str, sources: list[Path], folder: Path, error: str | None) -> dict[str, Any]:
@@ -137,4 +141,4 @@ def _describe(name: str, sources: list[Path], folder: Path, error: str | None) -
 def _flags(commands: str) -> list[str]:
     """Return the compiler's flags out of ninja's commands, without the paths of this machine."""
     words = commands.split("\n")[0].split()
-    return [word for word in words if re.match(r"-(D|O|f|m|std|W)", word)]
+    return [word for word in words if re.match(r"-(D|O|f(?!file-prefix)|m|std|W)", word)]

@@ -9,6 +9,7 @@ import jsonschema
 import yaml
 
 from opproof import artifact
+from opproof.errors import UserError
 from opproof.paths import SCHEMAS
 
 
@@ -20,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Print what is wrong with the results; return 1 if anything is, 0 if nothing."""
     summary = artifact.read_json(args.results / "summary.json")
-    faults = list(_schema_faults(summary)) or list(_faults(summary["results"]))
+    faults = list(_schema_faults(summary)) or [
+        *_faults(summary["results"]),
+        *_file_faults(summary, args.results),
+    ]
     for fault in faults:
         print(f"check failed: {fault}")
     if not faults:
@@ -32,6 +36,24 @@ def _schema_faults(summary: dict[str, Any]) -> Iterator[str]:
     schema = yaml.safe_load((SCHEMAS / "summary.schema.yaml").read_text())
     for error in jsonschema.Draft202012Validator(schema).iter_errors(summary):
         yield f"summary.json: {error.json_path}: {error.message}"
+
+
+def _file_faults(summary: dict[str, Any], folder: Path) -> Iterator[str]:
+    """Yield the arrays of runs that are not there as they were summarised."""
+    for job in summary["provenance"]["jobs"]:
+        block = folder / "train" / job["backend"] / str(job["block"])
+        try:
+            runs = artifact.read_json(block / "block.json")["runs"]
+            damaged = [
+                block / run["file"]
+                for run in runs
+                if artifact.file_digest(block / run["file"]) != run["sha256"]
+            ]
+        except UserError as error:
+            yield str(error)
+        else:
+            for path in damaged:
+                yield f"{path}: damaged; delete the folder {block} and run the pipeline again"
 
 
 def _faults(results: dict[str, Any]) -> Iterator[str]:

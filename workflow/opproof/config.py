@@ -86,7 +86,7 @@ def _settings(config: dict[str, Any]) -> Settings:
         per_job = _SEEDS_PER_JOB.get((config["engine"], config["device"]), 1)
     train, data = config["train"], config["data"]
     return Settings(
-        output=config["output"],
+        output=str(Path(config["output"])),
         backends=tuple(_backend(entry) for entry in config["backends"]),
         seeds=tuple(int(seed) for seed in seeds),
         device=config["device"],
@@ -98,7 +98,7 @@ def _settings(config: dict[str, Any]) -> Settings:
             batch_size=int(train["batch_size"]),
             learning_rate=float(train["learning_rate"]),
         ),
-        data=DataSources(data["folder"], tuple(data["sources"]), float(data["timeout"])),
+        data=DataSources(str(Path(data["folder"])), tuple(data["sources"]), float(data["timeout"])),
     )
 
 

@@ -38,13 +38,13 @@ def set_arithmetic(precision: str, device: torch.device) -> None:
     if precision == "tf32" and device.type != "cuda":
         raise UserError("precision: tf32 needs a GPU, but this job runs on a CPU; use fp32")
     # Read by cuBLAS when it starts: a fixed workspace is what makes it deterministic.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
     torch.set_num_threads(1)
-    chosen = "tf32" if precision == "tf32" else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = chosen
-    torch.backends.cudnn.conv.fp32_precision = chosen  # type: ignore[attr-defined]
+    # The older pair of switches: after the newer one, reading the older raises, and operators do.
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
 
 
 def describe(device: torch.device) -> str:
@@ -58,7 +58,8 @@ def _promised_gpu() -> str | None:
         value = os.environ.get(name, "")
         if value not in ("", "-1", "NoDevFiles"):
             return f"{name}={value} gives this job a GPU"
-    if os.environ.get("CUDA_VISIBLE_DEVICES") is None and _driver_devices():
+    built_for_gpus = torch.version.cuda is not None
+    if built_for_gpus and "CUDA_VISIBLE_DEVICES" not in os.environ and _driver_devices():
         return "this machine has a GPU"
     return None
 

@@ -18,6 +18,9 @@ from opproof.errors import UserError
 _FILE = Path(".snakemake") / "opproof-holder.json"
 _LOCKS = Path(".snakemake") / "locks"
 
+# Read when the Snakefile is parsed: later, the SLURM executor has taken it from the environment.
+_SLURM_JOB = os.environ.get("SLURM_JOB_ID")
+
 
 @dataclass(frozen=True)
 class Holder:
@@ -163,7 +166,7 @@ def _this_process(folder: Path) -> Holder:
         boot=_boot(),
         pid=os.getpid(),
         start_time=start_time,
-        slurm_job=os.environ.get("SLURM_JOB_ID"),
+        slurm_job=_SLURM_JOB,
         user=_user(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         locks=locks if len(kinds) == len(locks) else {},

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from opproof import library
-from opproof.errors import BackendError
+from opproof.errors import BackendError, UserError
 from opproof.settings import Backend
 
 Activation = Callable[[Tensor], Tensor]
+
+# What an operator may raise that is the machine's fault: the job fails, and a retry may mend it.
+MACHINE_FAULTS = (UserError, OSError, MemoryError, torch.OutOfMemoryError, torch.AcceleratorError)
 
 
 def resolve(backend: Backend, output: Path) -> Activation:

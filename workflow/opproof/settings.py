@@ -84,8 +84,9 @@ class Settings:
 
     @property
     def frozen_path(self) -> Path:
-        """Where the controller leaves these settings for the jobs."""
-        return Path(self.output) / "config.json"
+        """Where the controller leaves these settings for the jobs: other settings, another file."""
+        name = artifact.json_digest(asdict(self))[:12]
+        return Path(self.output) / "config" / f"{name}.json"
 
     def freeze(self) -> None:
         """Write the settings to `frozen_path`. Raises UserError if they can't be written."""

@@ -4,6 +4,7 @@ Found without importing torch, so that the Snakefile can ask.
 """
 
 import os
+import shlex
 import shutil
 import subprocess
 from importlib import metadata
@@ -11,7 +12,7 @@ from importlib import metadata
 
 def compiler() -> str | None:
     """Return the path of the C++ compiler that torch would call ($CXX or c++), None if missing."""
-    return shutil.which(os.environ.get("CXX", "c++"))
+    return shutil.which(shlex.split(os.environ.get("CXX", "c++"))[0])
 
 
 def describe() -> dict[str, str | None]:

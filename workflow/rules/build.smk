@@ -12,9 +12,7 @@ rule build:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 15 * attempt,
     params:
-        config=frozen_config,
         code=codebase.digest("build"),
         toolchain=toolchain.describe(),
     shell:
-        "exec python -m opproof build --config {params.config:q} "
-        "--library {wildcards.library} > {log:q} 2>&1"
+        "exec python -m opproof build " "--library {wildcards.library} > {log:q} 2>&1"

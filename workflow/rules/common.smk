@@ -10,6 +10,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from opproof import (
+    arguments,
     codebase,
     config as configuration,
     holder,
@@ -23,7 +24,7 @@ from opproof.errors import UserError
 
 # The controller validates the configuration once and freezes it before the first job; what runs on
 # nodes reads the frozen copy, so that an edit of config.yaml waits for the next run.
-FROZEN = "OPPROOF_FROZEN_CONFIG"
+FROZEN = arguments.FROZEN_CONFIG
 
 if workflow.is_main_process and not workflow.configfiles:
 
@@ -32,6 +33,8 @@ if workflow.is_main_process and not workflow.configfiles:
 
 def load_settings():
     if not workflow.is_main_process:
+        if FROZEN not in os.environ:
+            raise WorkflowError(f"{FROZEN} has not reached this job: is its environment passed on?")
         return settings.read(Path(os.environ[FROZEN]))
     try:
         resolved = configuration.resolve(config)
@@ -74,10 +77,6 @@ shell.prefix(
         shlex.quote(str(Path(sys.executable).parent)).replace("{", "{{").replace("}", "}}")
     )
 )
-
-
-def frozen_config(wildcards):
-    return str(SETTINGS.frozen_path)
 
 
 def output_folder(wildcards):

@@ -11,7 +11,5 @@ rule data:
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 15 * attempt,
-    params:
-        config=frozen_config,
     shell:
-        "exec python -m opproof data --config {params.config:q} > {log:q} 2>&1"
+        "exec python -m opproof data > {log:q} 2>&1"

@@ -5,13 +5,13 @@ import subprocess
 
 def show_summary(*options):
     """Show the table; a fault in that must not hide how the run ended."""
-    command = [sys.executable, "-m", "opproof", "summary", "--config", SETTINGS.frozen_path]
+    command = [sys.executable, "-m", "opproof", "summary"]
     subprocess.run([*command, *options], check=False)
 
 
 def summary_is_new():
     """Tell whether the summary is this run's: younger than what onstart froze."""
-    summary = SETTINGS.frozen_path.with_name("summary.json")
+    summary = Path(SETTINGS.output, "summary.json")
     frozen = SETTINGS.frozen_path
     return summary.exists() and summary.stat().st_mtime >= frozen.stat().st_mtime
 
@@ -24,7 +24,7 @@ onstart:
 onsuccess:
     holder.release(Path.cwd())
     if summary_is_new():
-        shutil.rmtree(f"{SETTINGS.output}/partial", ignore_errors=True)
+        shutil.rmtree(f"{SETTINGS.output}/partial-summary", ignore_errors=True)
         show_summary("--show")
 
 

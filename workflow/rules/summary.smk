@@ -21,11 +21,10 @@ rule summary:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
-        config=frozen_config,
         code=codebase.digest("summary"),
         seeds=SETTINGS.seeds,
     shell:
-        "exec python -m opproof summary --config {params.config:q} > {log:q} 2>&1"
+        "exec python -m opproof summary > {log:q} 2>&1"
 
 
 # Fails the run where a result is missing or a verdict is not as expected; the summary is there then.

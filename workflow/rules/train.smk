@@ -11,9 +11,10 @@ rule train:
         "<benchmarks>/train/{backend}/{block}.tsv"
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime=lambda wildcards, attempt: 60 * attempt,
+        runtime=lambda wildcards, attempt: (
+            (15 + SETTINGS.train.epochs * len(block_seeds(wildcards))) * attempt
+        ),
     params:
-        config=frozen_config,
         code=codebase.digest("train"),
         torch=toolchain.torch_version(),
         device=SETTINGS.device,
@@ -23,5 +24,5 @@ rule train:
         operator=operator,
         seeds=block_seeds,
     shell:
-        "exec python -m opproof train --config {params.config:q} "
+        "exec python -m opproof train "
         "--backend {wildcards.backend} --block {wildcards.block} > {log:q} 2>&1"

@@ -11,11 +11,9 @@ rule verify:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
-        config=frozen_config,
         code=codebase.digest("verify"),
         torch=toolchain.torch_version(),
         device=SETTINGS.device,
         operator=operator,
     shell:
-        "exec python -m opproof verify --config {params.config:q} "
-        "--backend {wildcards.backend} > {log:q} 2>&1"
+        "exec python -m opproof verify " "--backend {wildcards.backend} > {log:q} 2>&1"

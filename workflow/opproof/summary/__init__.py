@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--show", action="store_true", help="only show the table of the last summary")
     how.add_argument(
-        "--partial", action="store_true", help="of a run that failed: write into OUTPUT/partial/"
+        "--partial",
+        action="store_true",
+        help="of a run that failed: write into OUTPUT/partial-summary/",
     )
 
 
@@ -33,7 +35,7 @@ def main(args: argparse.Namespace) -> int:
     summary = collect(settings)
     if args.partial:
         # Not in the place of the whole summary, which Snakemake would then take for done.
-        output = output / "partial"
+        output = output / "partial-summary"
     write(summary, output)
     show(summary, output)
     return 0

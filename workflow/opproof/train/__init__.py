@@ -110,7 +110,8 @@ def _train_seeds(
                 progress.run_done(seed, record.failure or "trained before")
             else:
                 record = trainer.train(seed, state, progress)
-                state.save_record(record)
+                if record.final:
+                    state.save_record(record)
                 progress.run_done(seed, record.failure or "trained")
             run = _publish(seed, record, settings.train.batch_size, folder)
             if events.always_written(settings, seed):

@@ -9,25 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from opproof.errors import UserError
 from opproof.lenet import LeNet5, initial_model, sample_orders
 from opproof.mnist import TRAIN_LABELS
-from opproof.operators import Activation
+from opproof.operators import MACHINE_FAULTS, Activation
 from opproof.settings import Training
 from opproof.train.progress import Progress
 from opproof.train.state import RunRecord, RunState
 
 # Seconds. A checkpoint costs milliseconds and redoing an epoch seconds: not oftener than this.
 _CHECKPOINT_INTERVAL = 10.0
-
-# Faults of the machine, not of the operator: the job fails, and a retry may mend it.
-_NOT_THE_OPERATORS = (
-    UserError,
-    OSError,
-    MemoryError,
-    torch.OutOfMemoryError,
-    torch.AcceleratorError,
-)
 
 
 class Engine(Protocol):
@@ -51,14 +41,14 @@ class History:
     epoch_seconds: list[float] = field(default_factory=list)
     predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
 
-    def record(self, failure: str | None) -> RunRecord:
-        """Return it as the record of a run that has ended."""
+    def record(self, failure: str | None, final: bool = True) -> RunRecord:
+        """Return it as the record of a run that has ended; see RunRecord for `final`."""
         arrays = {
             "loss": torch.cat([torch.empty(0), *self.losses]).numpy(),
             "accuracy": np.array(self.accuracy, dtype=np.float64),
             "predictions": self.predictions.to(torch.uint8).numpy(),
         }
-        return RunRecord(failure, arrays, {"epoch_seconds": self.epoch_seconds})
+        return RunRecord(failure, arrays, {"epoch_seconds": self.epoch_seconds}, final)
 
 
 @dataclass(frozen=True)
@@ -80,11 +70,11 @@ class Trainer:
         history = History()
         try:
             failure = self._train(seed, state, history, progress)
-        except _NOT_THE_OPERATORS:
+        except MACHINE_FAULTS:
             raise
         except Exception as error:
             traceback.print_exc()
-            failure = f"{type(error).__name__}: {error}".splitlines()[0]
+            return history.record(f"{type(error).__name__}: {error}".splitlines()[0], final=False)
         return history.record(failure)
 
     def _train(
@@ -95,11 +85,9 @@ class Trainer:
         optimizer = torch.optim.NAdam(
             model.parameters(), lr=self.training.learning_rate, foreach=False
         )
-        checkpoint = state.load_checkpoint(self.device)
+        checkpoint = state.load_checkpoint()
         if checkpoint:
-            model.load_state_dict(checkpoint["model"])
-            optimizer.load_state_dict(checkpoint["optimizer"])
-            vars(history).update(checkpoint["history"])
+            _restore(checkpoint, model, optimizer, history)
         done = len(history.accuracy)
         saved_at = time.monotonic()
         orders = sample_orders(seed, TRAIN_LABELS.shape[0])
@@ -141,6 +129,17 @@ class Trainer:
         history.accuracy.append(100.0 * correct / len(self.test_labels))
         history.epoch_seconds.append(seconds)
         return None
+
+
+def _restore(
+    checkpoint: dict[str, Any], model: LeNet5, optimizer: torch.optim.Optimizer, history: History
+) -> None:
+    model.load_state_dict(checkpoint["model"])
+    optimizer.load_state_dict(checkpoint["optimizer"])
+    # load_state_dict moves this one to the GPU, where NAdam would wait for it at every step.
+    for state in optimizer.state.values():
+        state["mu_product"] = state["mu_product"].cpu()
+    vars(history).update(checkpoint["history"])
 
 
 def _checkpoint(

@@ -24,11 +24,13 @@ class RunRecord:
     arrays: loss (float32, [steps]), accuracy (float64, per cent, [epochs]) and predictions (uint8,
     [10000], after the last epoch), of the steps and epochs that were done.
     measurements: what depends on clock and hardware; times in seconds, memory in bytes.
+    final: whether training again would end alike; not where the operator raised.
     """
 
     failure: str | None
     arrays: dict[str, np.ndarray]
     measurements: dict[str, Any]
+    final: bool = True
 
 
 class RunState:
@@ -66,8 +68,8 @@ class RunState:
         torch.save(checkpoint, buffer)
         artifact.write_sealed(self._checkpoint_path, buffer.getvalue())
 
-    def load_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """Return the checkpoint, None if there is none or it is damaged (which is printed)."""
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """Return the checkpoint, on the CPU; None if there is none or it is damaged (printed)."""
         if not self._checkpoint_path.exists():
             return None
         try:
@@ -75,7 +77,7 @@ class RunState:
         except UserError:
             print(f"{self._checkpoint_path}: damaged; this run starts over", flush=True)
             return None
-        return torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
 
     @property
     def _checkpoint_path(self) -> Path:

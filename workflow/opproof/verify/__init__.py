@@ -13,8 +13,8 @@ import torch
 from torch.nn import functional as F
 
 from opproof import arguments, artifact, device, operators
-from opproof.errors import BackendError, UserError
-from opproof.operators import Activation
+from opproof.errors import BackendError
+from opproof.operators import MACHINE_FAULTS, Activation
 from opproof.settings import Backend, Settings
 from opproof.verify import accuracy, checks
 
@@ -52,7 +52,7 @@ def verify(settings: Settings, backend: Backend) -> dict[str, Any]:
         mse = accuracy.gradient_mse(activation, where)
     except BackendError as error:
         gates = {"usable": str(error)}
-    except UserError:
+    except MACHINE_FAULTS:
         raise
     except Exception as error:  # the operator is somebody's code: what it raises is the finding
         gates = {"usable": f"{type(error).__name__}: {error}".splitlines()[0]}

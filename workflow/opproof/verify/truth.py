@@ -30,8 +30,8 @@ def of_float32(x: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def near_zero(x: torch.Tensor) -> dict[str, np.ndarray]:
-    """Return the same for a float32 or float64 tensor of few units: there, to about 1e-15."""
+def of_tensor(x: torch.Tensor) -> dict[str, np.ndarray]:
+    """Return the same at the values of a tensor: for few units to about 1e-15, absolutely."""
     return of_float32(x.detach().cpu().numpy())
 
 
