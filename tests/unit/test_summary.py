@@ -18,7 +18,7 @@ from opproof import __main__, artifact, config, paths, provenance, summary
 from opproof.settings import Settings
 from opproof.summary import tables
 from opproof.summary.collect import collect
-from opproof.summary.statistics import mean_with_interval
+from opproof.summary.interval import mean_with_interval
 
 VERIFY = Path("results/verify/mine.json")
 BLOCKS = (Path("results/train/mine/0/block.json"), Path("results/train/mine/1/block.json"))

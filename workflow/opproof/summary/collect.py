@@ -12,7 +12,7 @@ from typing import Any
 from opproof import artifact, provenance
 from opproof.errors import UserError
 from opproof.settings import Backend, Settings
-from opproof.summary.statistics import mean_with_interval
+from opproof.summary.interval import mean_with_interval
 
 FORMAT = 1
 
