@@ -1,7 +1,11 @@
 """The Makefile in a clone whose path has a space, called from another folder."""
 
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -61,3 +65,27 @@ def make(workspace: Workspace, cwd: Path, *words: str) -> subprocess.CompletedPr
         text=True,
         check=False,
     )
+
+
+def test_ctrl_c_ends_the_run_and_frees_the_folder(made: Workspace) -> None:
+    """As from a terminal, where the signal reaches all processes of the group at once."""
+    shutil.rmtree(made.folder / "results", ignore_errors=True)
+    made.configure(seeds=[7], backends=["torch"], train={"epochs": 50, "batch_size": 600})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "opproof", "run", "--cores", "2"],
+        cwd=made.folder,
+        env=made.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    while not list(made.folder.glob("results/logs/train/torch/0.log")) or not made.log(
+        "train/torch/0.log"
+    ):
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    printed, _ = process.communicate()
+    assert process.returncode != 0
+    assert "partial-summary" in printed
+    assert not list((made.folder / ".snakemake/locks").glob("*"))

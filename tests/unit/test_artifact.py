@@ -26,7 +26,7 @@ from opproof.errors import UserError
 
 NOT_WHOLE = "damaged: it is not whole; delete it and run the pipeline again"
 OTHER_DIGEST = "damaged: it does not have the digest written in it; delete it and run the pipeline"
-MISSING = "missing; run the pipeline again"
+MISSING = "missing; run the pipeline or its stage first"
 
 CONTENT = {"text": 'é " \\ \n', "numbers": [1, -0.1, 5e-324, 1e9, True, None], "nested": {"z": {}}}
 ARRAYS = {

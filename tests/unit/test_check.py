@@ -197,7 +197,7 @@ def test_spoilt(
 
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
-    "missing": (Path.unlink, "missing; run the pipeline again"),
+    "missing": (Path.unlink, "missing; run the pipeline or its stage first"),
     "empty": (lambda path: path.write_text(""), "damaged: it is not whole"),
     "cut short": (lambda path: path.write_text(path.read_text()[:-20]), "damaged: it is not whole"),
     "a list": (lambda path: path.write_text("[]"), "damaged: it is not whole"),

@@ -106,7 +106,11 @@ DAMAGED = "build.json: damaged: it {}; delete it and run the pipeline again"
             DAMAGED.format("does not have the digest written in it"),
         ),
         (cut("build.json"), UserError, DAMAGED.format("is not whole")),
-        (remove("build.json"), UserError, "build.json: missing; run the pipeline again"),
+        (
+            remove("build.json"),
+            UserError,
+            "build.json: missing; run the pipeline or its stage first",
+        ),
         (
             record(error="gelu.cpp:3:1: error: no", sha256=None),
             BackendError,

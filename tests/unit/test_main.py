@@ -135,9 +135,15 @@ def test_a_fault_is_one_message_and_no_traceback(folder: Path) -> None:
         (["data"], "data: config.yaml: cannot be read: No such file or directory\n"),
         (["data", "--config", "."], "data: .: cannot be read: Is a directory\n"),
         (["data", "--config", "broken.yaml"], "data: broken.yaml: not YAML: "),
-        (["data", "--config", "c.json"], "data: c.json: missing; run the pipeline again\n"),
+        (
+            ["data", "--config", "c.json"],
+            "data: c.json: missing; run the pipeline or its stage first\n",
+        ),
         (["data", "--config", "broken.json"], "data: broken.json: damaged: "),
-        (["check", "."], "check: summary.json: missing; run the pipeline again\n"),
+        (
+            ["check", "."],
+            "check: summary.json: missing; run the pipeline or its stage first\n",
+        ),
         (
             ["train", "--config", "right.yaml", "--backend", "cpp"],
             "train: backend 'cpp': not in the settings; allowed: torch\n",

@@ -135,7 +135,7 @@ STATES = [
         "no verdict",
         VERIFY.unlink,
         verification="MISSING",
-        notes=(f"{VERIFY}: missing; run the pipeline again",),
+        notes=(f"{VERIFY}: missing; run the pipeline or its stage first",),
     ),
     State(
         "damaged verdict",
@@ -166,15 +166,15 @@ STATES = [
         "block missing",
         BLOCKS[0].unlink,
         ok=1,
-        notes=(f"seeds 3, 17: {BLOCKS[0]}: missing; run the pipeline again",),
+        notes=(f"seeds 3, 17: {BLOCKS[0]}: missing; run the pipeline or its stage first",),
     ),
     State(
         "all blocks missing",
         lambda: [block.unlink() for block in BLOCKS],
         ok=0,
         notes=(
-            f"seeds 3, 17: {BLOCKS[0]}: missing; run the pipeline again",
-            f"seed 29: {BLOCKS[1]}: missing; run the pipeline again",
+            f"seeds 3, 17: {BLOCKS[0]}: missing; run the pipeline or its stage first",
+            f"seed 29: {BLOCKS[1]}: missing; run the pipeline or its stage first",
         ),
     ),
     State(
@@ -445,7 +445,7 @@ def test_show_writes_nothing(settings: Settings, capsys: pytest.CaptureFixture[s
 def test_show_without_a_summary(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(["summary", "--show", "--config", str(settings.frozen_path)]) == 2
     assert capsys.readouterr().err == (
-        "opproof summary: results/summary.json: missing; run the pipeline again\n"
+        "opproof summary: results/summary.json: missing; run the pipeline or its stage first\n"
     )
 
 

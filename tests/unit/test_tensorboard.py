@@ -75,7 +75,10 @@ def test_a_run_that_was_trained_anew_is_shown_anew(settings: Settings) -> None:
     ("spoil", "message"),
     [
         ("results/train", "results: no trained run yet; run the pipeline first"),
-        ("results/train/torch/0/seed-1.npz", "seed-1.npz: missing; run the pipeline again"),
+        (
+            "results/train/torch/0/seed-1.npz",
+            "seed-1.npz: missing; run the pipeline or its stage first",
+        ),
     ],
 )
 def test_faults(

@@ -526,7 +526,7 @@ def test_without_a_verdict(work: Path, few: Path, capsys: pytest.CaptureFixture[
     Path("results/verify/torch.json").unlink()
     assert train_by_hand(settings) == 2
     assert capsys.readouterr().err == (
-        "opproof train: results/verify/torch.json: missing; run the pipeline again\n"
+        "opproof train: results/verify/torch.json: missing; run the pipeline or its stage first\n"
     )
 
 

@@ -311,7 +311,7 @@ def test_a_record_is_the_same_in_every_process_and_has_no_host(
             "",
         ),
         ({"error": None, "torch": "2.3.4", "file": "x.so"}, 2, "", "built for torch 2.3.4, but"),
-        (None, 2, "", "build.json: missing; run the pipeline again"),
+        (None, 2, "", "build.json: missing; run the pipeline or its stage first"),
     ],
     ids=["not compiled", "other torch", "not built"],
 )

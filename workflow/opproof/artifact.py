@@ -105,7 +105,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
-        raise UserError(f"{path}: missing; run the pipeline again") from error
+        raise UserError(f"{path}: missing; run the pipeline or its stage first") from error
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 

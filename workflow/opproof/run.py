@@ -1,6 +1,7 @@
 """`opproof run`: the whole pipeline with Snakemake, and its table, also where nothing was to do."""
 
 import argparse
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ def main(args: argparse.Namespace) -> int:
     started = time.time()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
     command += ["--cores", args.cores, "--configfile", str(args.config)]
-    status = subprocess.run(command, check=False).returncode
+    status = _run_to_its_end(command)
     summary = Path(settings.output) / "summary.json"
     # Snakemake's hooks show the table, but only where there was a job.
     if status == 0 and summary.exists() and summary.stat().st_mtime < started:
@@ -31,3 +32,12 @@ def main(args: argparse.Namespace) -> int:
             check=False,
         )
     return status
+
+
+def _run_to_its_end(command: list[str]) -> int:
+    """Run a command and return its exit status; what is to end this process lets it end first."""
+    with subprocess.Popen(command) as process:
+        # Ctrl-C reaches the command too, from the terminal: it ends its jobs and frees the folder.
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        signal.signal(signal.SIGTERM, lambda number, frame: process.send_signal(number))
+        return process.wait()

@@ -90,7 +90,7 @@ def caption(summary: dict[str, Any]) -> str:
     train = results["train"]
     devices = sorted({device for backend in results["backends"] for device in backend["devices"]})
     return (
-        f"LeNet-5 on MNIST, {train['epochs']} epochs, batch size {train['batch_size']}, NAdam "
+        f"LeNet-5 on MNIST, epochs {train['epochs']}, batch size {train['batch_size']}, NAdam "
         f"{train['learning_rate']:g}, engine {results['engine']}, {results['precision']}, "
         f"device {' and '.join(devices) or 'none'}. {_FOOTNOTE}."
     )
