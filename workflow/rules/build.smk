@@ -15,4 +15,4 @@ rule build:
         code=codebase.digest("build"),
         toolchain=toolchain.describe(),
     shell:
-        "exec python -m opproof build " "--library {wildcards.library} > {log:q} 2>&1"
+        "exec python -m opproof build --library {wildcards.library} > {log:q} 2>&1"

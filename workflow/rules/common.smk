@@ -66,7 +66,7 @@ pathvars:
 
 # Only names of the settings are legal: another is "no rule to produce", never a wild match.
 wildcard_constraints:
-    backend="|".join(re.escape(backend.name) for backend in SETTINGS.backends),
+    backend="|".join(map(re.escape, BACKEND_NAMES)),
     library="|".join(LIBRARIES),
     block=r"\d+",
 
@@ -91,7 +91,7 @@ def project_file(path):
 def built_library(wildcards):
     """Return the build record that a backend needs, as a list of one or none."""
     library = SETTINGS.backend(wildcards.backend).library
-    return [f"{SETTINGS.output}/build/{library}/build.json"] if library else []
+    return expand(rules.build.output, library=library) if library else []
 
 
 def library_sources(wildcards):

@@ -16,4 +16,4 @@ rule verify:
         device=SETTINGS.device,
         operator=operator,
     shell:
-        "exec python -m opproof verify " "--backend {wildcards.backend} > {log:q} 2>&1"
+        "exec python -m opproof verify --backend {wildcards.backend} > {log:q} 2>&1"

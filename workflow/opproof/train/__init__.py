@@ -114,16 +114,12 @@ def _train_seeds(
                     state.save_record(record)
                 progress.run_done(seed, record.failure or "trained")
             run = _publish(seed, record, settings.train.batch_size, folder)
-            if events.always_written(settings, seed):
-                event_folder = events.folder(settings, backend.name, seed)
-                _write_events(event_folder, run["sha256"], record)
+            shown = events.folder(settings, backend.name, seed)
+            if events.always_written(settings, seed) and not events.are_of(shown, run["sha256"]):
+                loss, accuracy = record.arrays["loss"], record.arrays["accuracy"]
+                events.write(shown, run["sha256"], loss, accuracy)
             runs.append(run)
     return runs
-
-
-def _write_events(folder: Path, digest: str, record: RunRecord) -> None:
-    if not events.are_of(folder, digest):
-        events.write(folder, digest, record.arrays["loss"], record.arrays["accuracy"])
 
 
 def _engine(settings: Settings, where: torch.device) -> Engine:

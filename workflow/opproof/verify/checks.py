@@ -3,8 +3,9 @@
 Each check returns None, or what is wrong in one line.
 """
 
-from collections.abc import Iterator
-from typing import Any
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -13,6 +14,24 @@ from torch._ops import OpOverload
 
 from opproof.operators import MACHINE_FAULTS, Activation
 from opproof.verify import accuracy, truth
+
+Registered = OpOverload | CustomOpDef
+_Check = Callable[..., str | None]
+
+
+def _faults_of_operator(check: _Check) -> _Check:
+    """Let a check return what the operator raises, in one line: it is somebody's code."""
+
+    @functools.wraps(check)
+    def guarded(*arguments: Any) -> str | None:
+        try:
+            return check(*arguments)
+        except MACHINE_FAULTS:
+            raise
+        except Exception as error:
+            return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+    return guarded
 
 
 def limit(baseline: dict[str, Any], dtype: torch.dtype, direction: str) -> float:
@@ -35,50 +54,43 @@ def any_layout(
     generator = torch.Generator().manual_seed(0)
     for x in (*_sizes(dtype, device), *_layouts(dtype, device), _far(dtype, device)):
         grad = 2 * torch.rand(x.shape, generator=generator, dtype=dtype).to(device) - 1
-        try:
-            fault = _fault_at(activation, x, grad, limits)
-        except MACHINE_FAULTS:
-            raise
-        except Exception as error:  # the operator's: see _raised
-            fault = _first_line(error)
-        if fault:
+        if fault := _fault_at(activation, x, grad, limits):
             return f"shape {tuple(x.shape)}, strides {x.stride()}: {fault}"
     return None
 
 
+@_faults_of_operator
 def gradcheck(activation: Activation, device: torch.device) -> str | None:
     """Hold the derivative against finite differences, in float64."""
-    return _raised(torch.autograd.gradcheck, activation, (_samples(device),))
+    torch.autograd.gradcheck(activation, (_samples(device),))
+    return None
 
 
+@_faults_of_operator
 def gradgradcheck(activation: Activation, device: torch.device) -> str | None:
     """Hold the second derivative against finite differences, in float64."""
-    return _raised(torch.autograd.gradgradcheck, activation, (_samples(device),))
+    torch.autograd.gradgradcheck(activation, (_samples(device),))
+    return None
 
 
-def opcheck(activation: Activation, device: torch.device) -> str | None:
+def opcheck(activation: Registered, device: torch.device) -> str | None:
     """Run torch.library.opcheck on a registered operator, for the layouts a model may pass."""
     for x in _layouts(torch.float32, device):
-        fault = _raised(torch.library.opcheck, activation, (x.requires_grad_(),))
-        if fault:
+        if fault := _opcheck_at(activation, x):
             return f"shape {tuple(x.shape)}, strides {x.stride()}: {fault}"
     return None
 
 
-def is_registered(activation: Activation) -> bool:
+def is_registered(activation: Activation) -> TypeGuard[Registered]:
     """Say whether it is an operator of the dispatcher, which opcheck is for."""
-    return isinstance(activation, OpOverload | CustomOpDef)
+    return isinstance(activation, Registered)
 
 
+@_faults_of_operator
 def repeatable(activation: Activation, device: torch.device) -> str | None:
     """Compare two evaluations bit by bit."""
     x = torch.linspace(-12, 12, 10_007, device=device)
-    try:
-        first, second = accuracy.evaluate(activation, x), accuracy.evaluate(activation, x)
-    except MACHINE_FAULTS:
-        raise
-    except Exception as error:  # the operator's: see _raised
-        return _first_line(error)
+    first, second = accuracy.evaluate(activation, x), accuracy.evaluate(activation, x)
     for direction in accuracy.DIRECTIONS:
         differing = int((_bits(first[direction]) != _bits(second[direction])).sum())
         if differing:
@@ -121,6 +133,13 @@ def _layouts(dtype: torch.dtype, device: torch.device) -> Iterator[Tensor]:
         yield view.detach()
 
 
+@_faults_of_operator
+def _opcheck_at(activation: Registered, x: Tensor) -> str | None:
+    torch.library.opcheck(activation, (x.requires_grad_(),))
+    return None
+
+
+@_faults_of_operator
 def _fault_at(
     activation: Activation, x: Tensor, grad: Tensor, limits: dict[str, float]
 ) -> str | None:
@@ -153,18 +172,3 @@ def _fault_at(
 def _samples(device: torch.device) -> Tensor:
     x = torch.linspace(-6, 6, 25, dtype=torch.float64, device=device)
     return x.requires_grad_()
-
-
-def _raised(check: Any, *arguments: Any) -> str | None:
-    """Return the first line of what the check raises, None if it raises nothing."""
-    try:
-        check(*arguments)
-    except MACHINE_FAULTS:
-        raise
-    except Exception as error:  # the operator is somebody's code: whatever it raises is the finding
-        return _first_line(error)
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
