@@ -3,7 +3,6 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,19 +23,6 @@ no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has 
 def no_promise(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PROMISES:
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def arithmetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Leave the settings of torch, which are the process's, as they were."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "to be unset in the end")
-    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG")
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    precisions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = precisions
 
 
 def driver(gpus: int) -> SimpleNamespace:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,9 @@ TOLERANCE = 1e-6
 
 
 @pytest.fixture(autouse=True)
-def arithmetic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compute with one thread, as jobs do, and leave torch as it was."""
-    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+def one_thread(arithmetic: None) -> None:
+    """Compute with one thread, as jobs do."""
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
 
 
 @pytest.fixture(scope="session")

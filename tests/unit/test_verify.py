@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,7 @@ LAYOUTS = ["any layout float32", "any layout float64"]
 DERIVATIVES = ["gradcheck", "gradgradcheck"]
 REGIONS = ["[0, 12]", "[-1, 0]", "[-3, -1]", "[-5, -3]", "[-12, -5]"]
 
-
-@pytest.fixture(autouse=True)
-def arithmetic() -> Iterator[None]:
-    """Leave the settings of torch, which are the process's, as they were."""
-    threads, deterministic = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    precisions = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
-    yield
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(deterministic)
-    torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision = precisions
+pytestmark = pytest.mark.usefixtures("arithmetic")
 
 
 @pytest.fixture
