@@ -3,12 +3,22 @@
 An entry of `backends:` in config.yaml either names one of these or brings its own `op`.
 """
 
-from opproof.settings import Backend, Expectation
+from opproof.settings import Backend, Expectation, Library
 
 BASELINE = "torch"
 
-# Sources in csrc/, compiled together; library X registers its operators in the namespace opproof_X.
-LIBRARIES = {"aten_gelu": ("aten_gelu.cpp",)}
+# Compiled with a header of csrc/activations/, whose functions they apply.
+_OVER_AN_ACTIVATION = ("elementwise.cpp", "elementwise.cu", "pooled.cpp", "pooled.cu")
+
+# Library X registers its operators in the namespace opproof_X.
+LIBRARIES = {
+    library.name: library
+    for library in (
+        Library("aten_gelu", ("aten_gelu.cpp",)),
+        Library("gelu", _OVER_AN_ACTIVATION, header="gelu.h"),
+        Library("gelu_erf", _OVER_AN_ACTIVATION, header="gelu_erf.h"),
+    )
+}
 
 BACKENDS = {
     backend.name: backend
@@ -16,6 +26,14 @@ BACKENDS = {
         Backend(BASELINE, op="torch.nn.functional:gelu"),
         Backend("python", op="opproof.textbook:gelu"),
         Backend("cpp", op="opproof_aten_gelu::forward", library="aten_gelu"),
+        Backend("fused", op="opproof_gelu::forward", library="gelu", max_ulp=3.0),
+        Backend(
+            "pooled",
+            op="opproof_gelu::forward",
+            library="gelu",
+            pooled="opproof_gelu::pooled_forward",
+            max_ulp=3.0,
+        ),
         Backend(
             "tanh",
             op="opproof.textbook:gelu_tanh",

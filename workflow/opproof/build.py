@@ -12,54 +12,80 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from opproof import arguments, artifact, library, toolchain
-from opproof.backends import LIBRARIES
+from opproof import arguments, artifact, library, sources, toolchain
 from opproof.errors import UserError
 from opproof.paths import CSRC
+from opproof.settings import Build, Library
 
 # The same results whatever the compiler would fuse or assume; no flag that ties to one processor.
 _FLAGS = ["-O3", "-ffp-contract=off"]
+_CUDA_FLAGS = ["-O3", "-fmad=false", "-Xptxas=-v"]
+
+# What the sources that are compiled for a header need besides: the loops' `omp simd`; errno and
+# traps, which keep loops from being vectorised, are nobody's to ask for; the oldest torch whose
+# stable ABI they use, so that one library serves all from there on.
+_HEADER_FLAGS = [
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-DTORCH_TARGET_VERSION=0x020b000000000000",
+]
+_HEADER_CUDA_FLAGS = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `opproof build`."""
     arguments.add_config(parser)
     parser.add_argument(
-        "--library", choices=sorted(LIBRARIES), help="compile this one (all that are needed)"
+        "--library", metavar="NAME", help="compile this one (all that the backends need)"
     )
 
 
 def main(args: argparse.Namespace) -> int:
     """Build what is asked for; return 0, also when sources do not compile."""
     settings = arguments.read_settings(args)
-    names = [args.library] if args.library else sorted(settings.libraries())
-    for name in names:
-        build(name, Path(settings.output))
+    wanted = [settings.library(args.library)] if args.library else settings.libraries
+    for entry in wanted:
+        build(entry, settings.build, Path(settings.output))
     return 0
 
 
-def build(name: str, output: Path) -> None:
+def build(entry: Library, choice: Build, output: Path) -> None:
     """Compile a library into output/build/NAME/ and record it in build.json beside it.
 
-    Raises UserError where compiler or ninja are missing, or the folder can't be written.
+    Raises UserError where compiler or ninja are missing, CUDA's compiler is and must not be, a
+    source is missing, or the folder can't be written.
     """
     _require_tools()
-    sources = [CSRC / source for source in LIBRARIES[name]]
-    record_path = library.record_path(output, name)
+    for source in sources.compiled(entry):
+        if not source.is_file():
+            raise UserError(f"{source}: missing; it is a source of the library {entry.name}")
+    without_cuda = _why_without_cuda(entry, choice)
+    record_path = library.record_path(output, entry.name)
     # Compiled in a folder of this process's own: a killed build leaves nothing that the next one
     # could trip over, and two at once do not meet.
-    with tempfile.TemporaryDirectory(prefix=f"opproof-{name}-") as folder:
-        compiled, error = _compile(name, sources, Path(folder))
-        record = _describe(name, sources, Path(folder), error)
+    with tempfile.TemporaryDirectory(prefix=f"opproof-{entry.name}-") as name:
+        folder = Path(name)
+        compiled, error = _compile(entry, choice, without_cuda is None, folder)
+        record = _describe(entry, folder, error)
+        record["cuda"] = _describe_cuda(choice, without_cuda, folder)
         if compiled:
             content = compiled.read_bytes()
             record["sha256"] = artifact.write_bytes(record_path.parent / compiled.name, content)
     artifact.write_json(record_path, record)
-    print(f"{name}: {error or 'built'}")
+    print(f"{entry.name}: {error or _built(record['cuda'])}")
+
+
+def _built(cuda: dict[str, Any]) -> str:
+    if cuda["built"]:
+        return f"built for CPU and CUDA ({cuda['arch_list']})"
+    return f"built for the CPU alone: {cuda['reason']}"
 
 
 def _require_tools() -> None:
@@ -72,37 +98,111 @@ def _require_tools() -> None:
         raise UserError("ninja is not on the PATH; install it with: pip install ninja")
 
 
-def _compile(name: str, sources: list[Path], folder: Path) -> tuple[Path | None, str | None]:
-    """Return the library that was compiled and no error, or none and the compiler's first error."""
+def _why_without_cuda(entry: Library, choice: Build) -> str | None:
+    """Say why CUDA sources are left out, None if they are compiled.
+
+    Raises UserError where the settings want CUDA and it can't be compiled.
+    """
+    import torch
+
+    if not any(source.endswith(".cu") for source in entry.sources):
+        return "it has no CUDA source"
+    if choice.cuda == "off":
+        return "cuda is off in the settings"
+    version, torchs = toolchain.nvcc_version(), torch.version.cuda
+    if torchs is None:
+        reason = f"torch {torch.__version__} is one without CUDA"
+    elif version is None:
+        reason = f"no nvcc (CUDA_HOME: {os.environ.get('CUDA_HOME', 'not set')})"
+    elif version.partition(".")[0] != torchs.partition(".")[0]:
+        reason = f"nvcc is of CUDA {version}, torch {torch.__version__} of CUDA {torchs}"
+    else:
+        return None
+    if choice.cuda == "on":
+        raise UserError(f"build.cuda is on, but {reason}; allowed: auto, off")
+    return reason
+
+
+def _compile(
+    entry: Library, choice: Build, with_cuda: bool, folder: Path
+) -> tuple[Path | None, str | None]:
+    """Return the library that was compiled and no error, or none and the compiler's first error.
+
+    Leaves what the compilers said in folder/output.
+    """
     from torch.utils import cpp_extension  # takes seconds to import
 
+    wanted = sources.compiled(entry)
+    flags, cuda_flags = _flags_for(entry)
     # torch (2.11 to 2.14, at least) hands this path to the linker unquoted, and fails where it
     # holds a space. May go once torch quotes it, as it does those to the compiler.
     quoted = shlex.quote(cpp_extension.TORCH_LIB_PATH)
     try:
-        with mock.patch.object(cpp_extension, "TORCH_LIB_PATH", quoted):
+        with (
+            mock.patch.object(cpp_extension, "TORCH_LIB_PATH", quoted),
+            # Without it torch asks the GPU, and fails where there is none.
+            mock.patch.dict(os.environ, TORCH_CUDA_ARCH_LIST=choice.cuda_arch_list),
+            _output_kept(folder / "output"),
+        ):
             cpp_extension.load(
-                name=name,
-                sources=[str(source) for source in sources],
-                extra_cflags=[*_FLAGS, shlex.quote(f"-ffile-prefix-map={CSRC}=csrc")],
+                name=entry.name,
+                sources=[
+                    str(path.absolute()) for path in wanted if with_cuda or path.suffix != ".cu"
+                ],
+                extra_cflags=flags,
+                extra_cuda_cflags=cuda_flags,
+                extra_include_paths=[str(CSRC)],
                 build_directory=str(folder),
+                with_cuda=with_cuda,
                 is_python_module=False,
-                extra_ldflags=["-Wl,-z,defs"],  # what is not defined fails here, not on loading
-                verbose=False,
+                # What is not defined fails here, not on loading.
+                extra_ldflags=["-Wl,-z,defs", "-Wl,--as-needed"],
+                verbose=True,
             )
     except subprocess.CalledProcessError as error:
         raise UserError(
             f"the C++ compiler {toolchain.compiler()} does not work: {error}"
         ) from error
     except RuntimeError as error:
-        print(error)
-        fault = _first_error(str(error))
+        fault = _first_error((folder / "output").read_text(errors="replace"))
         if fault is None:
             raise UserError(
-                f"{name}: the compiler failed, not for a fault of the source"
+                f"{entry.name}: the compiler failed, not for a fault of the source: {error}"
             ) from error
-        return None, fault.replace(f"{CSRC}{os.sep}", f"{CSRC.name}{os.sep}")
-    return folder / f"{name}.so", None
+        return None, _without_paths(fault)
+    return folder / f"{entry.name}.so", None
+
+
+@contextmanager
+def _output_kept(path: Path) -> Iterator[None]:
+    """Keep what this process and its children write to their output in a file, then print it."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    try:
+        with path.open("w") as file:
+            os.dup2(file.fileno(), 1)
+            yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+        print(path.read_text(errors="replace"))
+
+
+def _flags_for(entry: Library) -> tuple[list[str], list[str]]:
+    """Return the flags for C++ and for CUDA sources."""
+    common = [f"-I{shlex.quote(str(CSRC))}", shlex.quote(f"-ffile-prefix-map={CSRC}=csrc")]
+    header = sources.header(entry)
+    if header is None:
+        return [*_FLAGS, *common[1:]], _CUDA_FLAGS
+    defined = [
+        f"-DOPPROOF_LIBRARY=opproof_{entry.name}",
+        f"""'-DOPPROOF_ACTIVATION="activations/{header.name}"'""",
+    ]
+    return (
+        [*_FLAGS, *_HEADER_FLAGS, *defined, *common[1:]],
+        [*_CUDA_FLAGS, *_HEADER_CUDA_FLAGS, *defined],
+    )
 
 
 def _first_error(output: str) -> str | None:
@@ -110,35 +210,73 @@ def _first_error(output: str) -> str | None:
     if re.search("No space left|Killed signal|out of memory|Cannot allocate", output):
         return None
     match = re.search(
-        r"^.*?:\d+(:\d+)?: (fatal )?error: .*$|^.*(undefined reference|multiple definition).*$",
+        r"^.*?:\d+(:\d+)?: (fatal )?error: .*$|^.*?\(\d+\): error.*$"
+        r"|^.*(undefined reference|multiple definition).*$",
         output,
         re.MULTILINE,
     )
     return match.group().strip() if match else None
 
 
-def _describe(name: str, sources: list[Path], folder: Path, error: str | None) -> dict[str, Any]:
+def _without_paths(fault: str) -> str:
+    """Return the fault with the paths of this machine shortened to those of the project."""
+    fault = fault.replace(f"{CSRC}{os.sep}", f"{CSRC.name}{os.sep}")
+    return fault.replace(f"{Path.cwd()}{os.sep}", "")
+
+
+def _describe(entry: Library, folder: Path, error: str | None) -> dict[str, Any]:
     import torch
 
-    commands = subprocess.run(
-        ["ninja", "-C", folder, "-t", "commands"], capture_output=True, text=True, check=False
-    ).stdout
     return {
-        "library": name,
-        "file": f"{name}.so",
+        "library": entry.name,
+        "file": f"{entry.name}.so",
         "error": error,
         "sha256": None,
-        "sources": {source.name: artifact.file_digest(source) for source in sources},
+        "sources": {path.name: artifact.file_digest(path) for path in sources.files(entry)},
         "torch": torch.__version__,
-        "cuda": torch.version.cuda,
+        "stable_abi": entry.header is not None,
         "cxx11_abi": torch.compiled_with_cxx11_abi(),
         "compiler": toolchain.compiler_version(),
-        "flags": _flags(commands),
-        "cuda_arch_list": None,  # no CUDA source in it
+        "flags": _flags(folder, "cpp"),
     }
 
 
-def _flags(commands: str) -> list[str]:
+def _describe_cuda(choice: Build, reason: str | None, folder: Path) -> dict[str, Any]:
+    if reason is not None:
+        return {"built": False, "reason": reason}
+    return {
+        "built": True,
+        "arch_list": choice.cuda_arch_list,
+        "nvcc": toolchain.nvcc_version(),
+        "flags": _flags(folder, "cu"),
+        "kernels": _kernels((folder / "output").read_text(errors="replace")),
+    }
+
+
+def _flags(folder: Path, suffix: str) -> list[str]:
     """Return the compiler's flags out of ninja's commands, without the paths of this machine."""
-    words = commands.split("\n")[0].split()
-    return [word for word in words if re.match(r"-(D|O|f(?!file-prefix)|m|std|W)", word)]
+    commands = subprocess.run(
+        ["ninja", "-C", folder, "-t", "commands"], capture_output=True, text=True, check=False
+    ).stdout
+    words = next((line for line in commands.split("\n") if f".{suffix} -o" in line), "").split()
+    return [word for word in words if re.match(r"--?(D|O|f(?!file-prefix)|m|std|W|gencode)", word)]
+
+
+def _kernels(output: str) -> list[dict[str, Any]]:
+    """Return ptxas's report: of each kernel and architecture the registers, and bytes spilled."""
+    reports = re.finditer(
+        r"Compiling entry function '(?P<kernel>\w+)' for '(?P<arch>\w+)'"
+        r".*?(?P<stored>\d+) bytes spill stores, (?P<loaded>\d+) bytes spill loads"
+        r".*?Used (?P<registers>\d+) registers",
+        output,
+        re.DOTALL,
+    )
+    return [
+        {
+            "kernel": report["kernel"],
+            "arch": report["arch"],
+            "registers": int(report["registers"]),
+            "spilled": int(report["stored"]) + int(report["loaded"]),
+        }
+        for report in reports
+    ]

@@ -10,10 +10,18 @@ from typing import Any
 import jsonschema
 import yaml
 
-from opproof.backends import BACKENDS
+from opproof.backends import BACKENDS, LIBRARIES
 from opproof.errors import UserError
 from opproof.paths import SCHEMAS
-from opproof.settings import Backend, DataSources, Expectation, Settings, Training
+from opproof.settings import (
+    Backend,
+    Build,
+    DataSources,
+    Expectation,
+    Library,
+    Settings,
+    Training,
+)
 
 _LARGEST_SEED = 2**32 - 1
 
@@ -88,6 +96,8 @@ def _settings(config: dict[str, Any]) -> Settings:
     return Settings(
         output=str(Path(config["output"])),
         backends=tuple(_backend(entry) for entry in config["backends"]),
+        libraries=tuple(_libraries(config["backends"])),
+        build=_build(**config["build"]),
         seeds=tuple(int(seed) for seed in seeds),
         device=config["device"],
         engine=config["engine"],
@@ -102,11 +112,32 @@ def _settings(config: dict[str, Any]) -> Settings:
     )
 
 
+def _build(cuda: str | bool, cuda_arch_list: str) -> Build:
+    # YAML reads a bare on and off as true and false.
+    words = {True: "on", False: "off"}
+    return Build(words[cuda] if isinstance(cuda, bool) else cuda, cuda_arch_list)
+
+
 def _backend(entry: str | dict[str, Any]) -> Backend:
     if isinstance(entry, str):
         return BACKENDS[entry]
-    expect = entry.get("expect")
-    return Backend(entry["name"], entry["op"], expect=Expectation(**expect) if expect else None)
+    expect, max_ulp = entry.get("expect"), entry.get("max_ulp")
+    return Backend(
+        entry["name"],
+        entry["op"],
+        library=entry["name"] if "sources" in entry else None,
+        max_ulp=None if max_ulp is None else float(max_ulp),
+        expect=Expectation(**expect) if expect else None,
+    )
+
+
+def _libraries(entries: list[str | dict[str, Any]]) -> Iterator[Library]:
+    """Yield each library that a backend needs, once."""
+    built_in = [BACKENDS[entry].library for entry in entries if isinstance(entry, str)]
+    yield from (LIBRARIES[name] for name in dict.fromkeys(filter(None, built_in)))
+    for entry in entries:
+        if isinstance(entry, dict) and "sources" in entry:
+            yield Library(entry["name"], tuple(entry["sources"]), user=True)
 
 
 def _with_defaults(value: Any, node: dict[str, Any]) -> Any:
@@ -127,8 +158,15 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield f"backends[{index}]", f"the name {name!r} is there twice"
-        elif name in BACKENDS and config["backends"][index] != name:
+        elif name in {*BACKENDS, *LIBRARIES} and config["backends"][index] != name:
             yield f"backends[{index}].name", f"{name!r} is built in; allowed: another name"
+    for index, entry in enumerate(config["backends"]):
+        if isinstance(entry, dict) and ("::" in entry["op"]) != ("sources" in entry):
+            yield (
+                f"backends[{index}]",
+                "an op namespace::operator needs sources, and sources such an op; allowed: sources "
+                "with op: namespace::operator, or op: package.module:function alone",
+            )
     seeds = config["seeds"]
     if isinstance(seeds, dict) and seeds["first"] + seeds["count"] - 1 > _LARGEST_SEED:
         yield "seeds", f"the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"

@@ -25,14 +25,30 @@ def resolve(backend: Backend, output: Path) -> Activation:
     """
     if backend.library:
         library.load(output, backend.library)
-    find = _registered if "::" in backend.op else _imported
+    return _find(backend.op)
+
+
+def resolve_pooled(backend: Backend, output: Path) -> Activation | None:
+    """Return its activation, 2x2 average pool and activation in one; None if it has none.
+
+    Takes and returns [..., height, width], halved. Raises as `resolve` does.
+    """
+    if backend.pooled is None:
+        return None
+    if backend.library:
+        library.load(output, backend.library)
+    return _find(backend.pooled)
+
+
+def _find(op: str) -> Activation:
+    find = _registered if "::" in op else _imported
     try:
-        operator = find(backend.op)
+        operator = find(op)
     except (Exception, SystemExit) as error:  # importing runs the user's code: it may do anything
-        reason = f"op {backend.op}: {type(error).__name__}: {error}"
+        reason = f"op {op}: {type(error).__name__}: {error}"
         raise BackendError(reason.splitlines()[0]) from error
     if not callable(operator):
-        raise BackendError(f"op {backend.op}: not callable")
+        raise BackendError(f"op {op}: not callable")
     return operator
 
 

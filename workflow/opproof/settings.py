@@ -5,7 +5,7 @@ Needs the standard library alone, so that a job runs in a Python without Snakema
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from opproof import artifact
 from opproof.errors import UserError
@@ -20,16 +20,34 @@ class Expectation:
 
 
 @dataclass(frozen=True)
+class Library:
+    """C++ and CUDA sources that are compiled together.
+
+    A `header` of csrc/activations/ is what sources written over "an activation" are compiled for.
+    The sources of a `user` lie in the working folder, the others in csrc/.
+    """
+
+    name: str
+    sources: tuple[str, ...]
+    header: str | None = None
+    user: bool = False
+
+
+@dataclass(frozen=True)
 class Backend:
     """An activation to prove.
 
     `op` names a callable of one tensor: "package.module:function", or "namespace::operator" for one
-    registered by `library`, a library of the build stage (None: nothing to build).
+    registered by `library`, the name of a library of the build stage (None: nothing to build).
+    `pooled` names one that is activation, 2x2 average pool and activation in one. `max_ulp` is what
+    the backend claims: no float32 result on [-12, 12] is further from the truth.
     """
 
     name: str
     op: str
     library: str | None = None
+    pooled: str | None = None
+    max_ulp: float | None = None
     expect: Expectation | None = None
 
 
@@ -52,11 +70,21 @@ class DataSources:
 
 
 @dataclass(frozen=True)
+class Build:
+    """Whether CUDA sources are compiled ("auto", "on", "off"), and for which GPUs."""
+
+    cuda: str
+    cuda_arch_list: str
+
+
+@dataclass(frozen=True)
 class Settings:
     """The whole configuration, with defaults filled in and every name resolved."""
 
     output: str
     backends: tuple[Backend, ...]
+    libraries: tuple[Library, ...]
+    build: Build
     seeds: tuple[int, ...]
     device: str
     engine: str
@@ -67,20 +95,16 @@ class Settings:
 
     def backend(self, name: str) -> Backend:
         """Return the backend of that name. Raises UserError if the settings have none."""
-        for backend in self.backends:
-            if backend.name == name:
-                return backend
-        known = ", ".join(backend.name for backend in self.backends)
-        raise UserError(f"backend {name!r}: not in the settings; allowed: {known}")
+        return _named(name, self.backends, "backend")
+
+    def library(self, name: str) -> Library:
+        """Return the library of that name. Raises UserError if the settings have none."""
+        return _named(name, self.libraries, "library")
 
     def blocks(self) -> list[tuple[int, ...]]:
         """Return the seeds of each training job of a backend; a block's number is its index."""
         size = self.seeds_per_job
         return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
-
-    def libraries(self) -> set[str]:
-        """Return the names of the libraries that the backends need."""
-        return {backend.library for backend in self.backends if backend.library}
 
     @property
     def frozen_path(self) -> Path:
@@ -110,6 +134,8 @@ def from_dict(content: dict[str, Any]) -> Settings:
         **{
             **content,
             "backends": tuple(_backend(entry) for entry in content["backends"]),
+            "libraries": tuple(_library(entry) for entry in content["libraries"]),
+            "build": Build(**content["build"]),
             "seeds": tuple(content["seeds"]),
             "train": Training(**content["train"]),
             "data": DataSources(
@@ -119,6 +145,21 @@ def from_dict(content: dict[str, Any]) -> Settings:
     )
 
 
+def _library(entry: dict[str, Any]) -> Library:
+    return Library(**{**entry, "sources": tuple(entry["sources"])})
+
+
 def _backend(entry: dict[str, Any]) -> Backend:
     expect = entry["expect"]
     return Backend(**{**entry, "expect": Expectation(**expect) if expect else None})
+
+
+_Named = TypeVar("_Named", Backend, Library)
+
+
+def _named(name: str, entries: tuple[_Named, ...], kind: str) -> _Named:
+    for entry in entries:
+        if entry.name == name:
+            return entry
+    known = ", ".join(entry.name for entry in entries)
+    raise UserError(f"{kind} {name!r}: not in the settings; allowed: {known}")

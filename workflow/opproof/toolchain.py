@@ -4,10 +4,12 @@ Found without importing torch, so that the Snakefile can ask.
 """
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
 from importlib import metadata
+from pathlib import Path
 
 
 def compiler() -> str | None:
@@ -15,9 +17,17 @@ def compiler() -> str | None:
     return shutil.which(shlex.split(os.environ.get("CXX", "c++"))[0])
 
 
+def nvcc() -> str | None:
+    """Return the path of CUDA's compiler that torch would call, None if missing."""
+    home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
+    if home:
+        return shutil.which(Path(home) / "bin" / "nvcc")
+    return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
 def describe() -> dict[str, str | None]:
-    """Return the versions of torch and compiler, None for what is missing."""
-    return {"torch": torch_version(), "compiler": compiler_version()}
+    """Return the versions of torch and compilers, None for what is missing."""
+    return {"torch": torch_version(), "compiler": compiler_version(), "nvcc": nvcc_version()}
 
 
 def torch_version() -> str:
@@ -27,8 +37,16 @@ def torch_version() -> str:
 
 def compiler_version() -> str | None:
     """Return the first line of the compiler's --version, None if there is no compiler."""
-    path = compiler()
+    return _version(compiler()).partition("\n")[0] or None
+
+
+def nvcc_version() -> str | None:
+    """Return CUDA's version as nvcc says it, such as "13.0", None if there is no nvcc."""
+    match = re.search(r"release (\d+\.\d+)", _version(nvcc()))
+    return match and match[1]
+
+
+def _version(path: str | None) -> str:
     if path is None:
-        return None
-    result = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
-    return result.stdout.partition("\n")[0]
+        return ""
+    return subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout

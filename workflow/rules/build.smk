@@ -14,5 +14,6 @@ rule build:
     params:
         code=codebase.digest("build"),
         toolchain=toolchain.describe(),
+        library=library_to_build,
     shell:
         "exec python -m opproof build --library {wildcards.library} > {log:q} 2>&1"

@@ -17,9 +17,9 @@ from opproof import (
     mnist,
     paths,
     settings,
+    sources,
     toolchain,
 )
-from opproof.backends import LIBRARIES
 from opproof.errors import UserError
 
 # The controller validates the configuration once and freezes it before the first job; what runs on
@@ -67,7 +67,7 @@ pathvars:
 # Only names of the settings are legal: another is "no rule to produce", never a wild match.
 wildcard_constraints:
     backend="|".join(map(re.escape, BACKEND_NAMES)),
-    library="|".join(LIBRARIES),
+    library="|".join(re.escape(library.name) for library in SETTINGS.libraries) or "none",
     block=r"\d+",
 
 
@@ -95,7 +95,13 @@ def built_library(wildcards):
 
 
 def library_sources(wildcards):
-    return [project_file(paths.CSRC / source) for source in LIBRARIES[wildcards.library]]
+    library = SETTINGS.library(wildcards.library)
+    return [project_file(path) for path in sources.files(library)]
+
+
+def library_to_build(wildcards):
+    """Return what identifies a library besides its files."""
+    return asdict(SETTINGS.library(wildcards.library)) | asdict(SETTINGS.build)
 
 
 def operator(wildcards):

@@ -1,0 +1,45 @@
+"""The files that a library is compiled from: when one of them changes, it is compiled again."""
+
+import re
+from pathlib import Path
+
+from opproof.paths import CSRC
+from opproof.settings import Library
+
+_INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+
+
+def compiled(library: Library) -> list[Path]:
+    """Return the sources that the compiler is called with, in the order of the settings."""
+    return [folder(library) / source for source in library.sources]
+
+
+def folder(library: Library) -> Path:
+    """Return the folder that the library's sources are named from."""
+    return Path() if library.user else CSRC
+
+
+def header(library: Library) -> Path | None:
+    """Return the activation that the sources are compiled for, None where they are for none."""
+    return CSRC / "activations" / library.header if library.header else None
+
+
+def files(library: Library) -> list[Path]:
+    """Return all files: sources, header, and what these include by a name in quotes."""
+    pending, found = [*compiled(library), *filter(None, [header(library)])], []
+    while pending:
+        path = pending.pop(0)
+        if path not in found:
+            found.append(path)
+            pending.extend(_included(path))
+    return found
+
+
+def _included(path: Path) -> list[Path]:
+    """Return the files that lie where the quoted includes of `path` say, beside it or in csrc/."""
+    try:
+        names = _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))
+    except OSError:
+        return []  # missing: for the rule, or the compiler, to say
+    beside_or_shared = ((path.parent / name, CSRC / name) for name in names)
+    return [file for places in beside_or_shared for file in places if file.is_file()]
