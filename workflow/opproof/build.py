@@ -140,6 +140,7 @@ def _compile(
     try:
         with (
             mock.patch.object(cpp_extension, "TORCH_LIB_PATH", quoted),
+            mock.patch.object(cpp_extension, "CUDA_HOME", toolchain.cuda_home()),
             # Without it torch asks the GPU, and fails where there is none.
             mock.patch.dict(os.environ, TORCH_CUDA_ARCH_LIST=choice.cuda_arch_list),
             _output_kept(folder / "output"),

@@ -18,11 +18,25 @@ def compiler() -> str | None:
 
 
 def nvcc() -> str | None:
-    """Return the path of CUDA's compiler that torch would call, None if missing."""
+    """Return the path of CUDA's compiler, in $CUDA_HOME or on the PATH; None if missing."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home:
         return shutil.which(Path(home) / "bin" / "nvcc")
     return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
+
+
+def cuda_home() -> str | None:
+    """Return the folder of the CUDA toolkit that nvcc belongs to, None if there is no nvcc.
+
+    nvcc itself says so: the one on the PATH may be a script or a link that lies elsewhere.
+    """
+    path = nvcc()
+    if path is None:
+        return None
+    command = [path, "--dryrun", "-x", "cu", "-E", os.devnull]
+    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    match = re.search(r"^#\$ TOP=(.*)$", said, re.MULTILINE)
+    return str(Path(match[1]).resolve()) if match else str(Path(path).resolve().parents[1])
 
 
 def describe() -> dict[str, str | None]:
