@@ -47,6 +47,21 @@ def test_every_fault_of_a_config_is_named_before_anything_runs(workspace: Worksp
     assert not (workspace.folder / "results").exists()
 
 
+def test_a_source_that_is_not_there_is_named_before_anything_runs(workspace: Workspace) -> None:
+    (workspace.folder / "there.cpp").touch()
+    mine = {"name": "mine", "op": "mine::gelu", "sources": ["there.cpp", "absent.cu"]}
+    workspace.configure(backends=["torch", mine])
+    run = workspace.snakemake()
+    assert run.returncode != 0
+    assert "Missing input files for rule build" in run.stdout
+    assert "absent.cu" in run.stdout
+    assert "there.cpp" not in run.stdout
+    assert "Traceback" not in run.stdout
+    (workspace.folder / "absent.cu").touch()
+    jobs = {"build": 1, "verify": 2, "train": 6, "summary": 1, "check": 1, "all": 1}
+    assert workspace.planned() == jobs
+
+
 def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(workspace: Workspace) -> None:
     workspace.configure(seeds=[0], backends=["torch"], device="cuda")
     run = workspace.snakemake(CUDA_VISIBLE_DEVICES="")

@@ -10,15 +10,25 @@ import pytest
 import yaml
 
 from opproof import config
-from opproof.backends import BACKENDS
+from opproof.backends import BACKENDS, LIBRARIES
 from opproof.errors import UserError
-from opproof.settings import Backend, DataSources, Expectation, Settings, Training
+from opproof.settings import (
+    Backend,
+    Build,
+    DataSources,
+    Expectation,
+    Library,
+    Settings,
+    Training,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 TEXTBOOK = Settings(
     output="results",
     backends=(BACKENDS["torch"], BACKENDS["python"], BACKENDS["cpp"]),
+    libraries=(LIBRARIES["aten_gelu"],),
+    build=Build("auto", "8.0;9.0+PTX"),
     seeds=(0, 1, 2),
     device="auto",
     engine="graph",
@@ -29,9 +39,18 @@ TEXTBOOK = Settings(
 )
 
 # What the lines of messages say is allowed.
-KEYS = "output, backends, seeds, device, engine, precision, seeds_per_job, train, data"
+KEYS = "output, backends, seeds, device, engine, precision, seeds_per_job, build, train, data"
+BUILT_IN = "torch, python, cpp, fused, pooled, tanh"
+ENTRY = "a name, or {name, op, sources, max_ulp, expect}"
 NAME = "1 to 64 letters, digits and . _ -, the first neither . nor -"
-OP = "package.module:function"
+OP = "package.module:function, or namespace::operator with sources"
+OP_AND_SOURCES = (
+    "an op namespace::operator needs sources, and sources such an op; allowed: sources with "
+    "op: namespace::operator, or op: package.module:function alone"
+)
+CODE = "the path of a .cpp, .cc, .cxx or .cu file"
+ULP = "a number above 0 to 1000000000"
+ARCHS = 'compute capabilities in quotes, such as "8.0;9.0+PTX"'
 FOLDER = "a path of letters, digits, spaces and . _ / + = , @ -"
 SOURCE = "torchvision, pypi, an http, https or file URL, or a folder's path with a / in it"
 SEED = "an integer from 0 to 4294967295"
@@ -77,11 +96,33 @@ def test_shipped_config_has_every_key_at_its_default() -> None:
 ACCEPTED: dict[str, dict[str, Any]] = {
     "output: '/scratch/a b/r-1_2.x+=,@'": {"output": "/scratch/a b/r-1_2.x+=,@"},
     "output: ../résultats": {"output": "../résultats"},
-    "backends: [tanh, torch]": {"backends": (BACKENDS["tanh"], BACKENDS["torch"])},
-    "backends: [{name: 9.x_-, op: '_a.b1:f_2'}]": {"backends": (Backend("9.x_-", "_a.b1:f_2"),)},
-    "backends: [{name: a, op: 'm:f', expect: {verify: fail, reason: it is}}]": {
-        "backends": (Backend("a", "m:f", expect=Expectation("fail", "it is")),)
+    "backends: [tanh, torch]": {
+        "backends": (BACKENDS["tanh"], BACKENDS["torch"]),
+        "libraries": (),
     },
+    "backends: [pooled, cpp, fused]": {
+        "backends": (BACKENDS["pooled"], BACKENDS["cpp"], BACKENDS["fused"]),
+        "libraries": (LIBRARIES["gelu"], LIBRARIES["aten_gelu"]),
+    },
+    "backends: [{name: 9.x_-, op: '_a.b1:f_2'}]": {
+        "backends": (Backend("9.x_-", "_a.b1:f_2"),),
+        "libraries": (),
+    },
+    "backends: [{name: a, op: 'm:f', max_ulp: 3, expect: {verify: fail, reason: it is}}]": {
+        "backends": (Backend("a", "m:f", max_ulp=3.0, expect=Expectation("fail", "it is")),),
+        "libraries": (),
+    },
+    "backends: [{name: a-1, op: 'm_1::f_2', sources: [x/a b.cpp, /x/c.cc, ../d.cxx, a b.cu]}]": {
+        "backends": (Backend("a-1", "m_1::f_2", library="a-1"),),
+        "libraries": (Library("a-1", ("x/a b.cpp", "/x/c.cc", "../d.cxx", "a b.cu"), user=True),),
+    },
+    "build: {cuda: auto}": {},
+    "build: {cuda: on}": {"build": Build("on", "8.0;9.0+PTX")},  # true, to YAML
+    "build: {cuda: off}": {"build": Build("off", "8.0;9.0+PTX")},
+    "build: {cuda: 'on'}": {"build": Build("on", "8.0;9.0+PTX")},
+    "build: {cuda: 'off'}": {"build": Build("off", "8.0;9.0+PTX")},
+    "build: {cuda_arch_list: '9.0'}": {"build": Build("auto", "9.0")},
+    "build: {cuda_arch_list: 7.5 9.0a;12.0+PTX}": {"build": Build("auto", "7.5 9.0a;12.0+PTX")},
     "seeds: [29, 3, 17]": {"seeds": (29, 3, 17)},
     "seeds: [0, 4294967295]": {"seeds": (0, 4294967295)},
     "seeds: [7.0]": {"seeds": (7,)},
@@ -121,9 +162,9 @@ FAULTS = {
     "output: 3": f"output: is 3; allowed: {FOLDER}",
     "backends: []": "backends: is []; allowed: a list with at least 1 entry",
     "backends: torch": "backends: is 'torch'; allowed: a list with at least 1 entry",
-    "backends: [tochr]": "backends[0]: is 'tochr'; allowed: torch, python, cpp, tanh",
-    "backends: [cpp, 3]": "backends[1]: is 3; allowed: a name, or {name, op, expect}",
-    "backends: [null]": "backends[0]: is null; allowed: a name, or {name, op, expect}",
+    "backends: [tochr]": "backends[0]: is 'tochr'; allowed: " + BUILT_IN,
+    "backends: [cpp, 3]": f"backends[1]: is 3; allowed: {ENTRY}",
+    "backends: [null]": f"backends[0]: is null; allowed: {ENTRY}",
     "backends: [cpp, cpp]": "backends: 'cpp' is there twice; allowed: each once",
     "backends: [cpp, {name: cpp, op: 'm:f'}]": "backends[1]: the name 'cpp' is there twice",
     "backends: [{name: a, op: 'm:f'}, {name: a, op: 'm:g'}]": (
@@ -132,10 +173,39 @@ FAULTS = {
     "backends: [{name: cpp, op: 'm:f'}]": (
         "backends[0].name: 'cpp' is built in; allowed: another name"
     ),
+    "backends: [{name: gelu, op: 'm::f', sources: [a.cu]}]": (
+        "backends[0].name: 'gelu' is built in; allowed: another name"
+    ),
     "backends: [{name: a}]": f"backends[0].op: missing; allowed: {OP}",
+    "backends: [{name: a, op: 'm::f'}]": f"backends[0].op: {OP_AND_SOURCES}",
+    "backends: [cpp, {name: a, op: 'm:f', sources: [a.cpp]}]": f"backends[1].op: {OP_AND_SOURCES}",
+    "backends: [{name: a, op: 'm::f', sources: [x/a.cpp, y/a.cc]}]": (
+        "backends[0].sources: 'x/a.cpp' and 'y/a.cc' have one name; "
+        "allowed: a name of its own for each"
+    ),
+    "backends: [{name: a, op: 'm::f', sources: []}]": (
+        "backends[0].sources: is []; allowed: a list with at least 1 entry"
+    ),
+    "backends: [{name: a, op: 'm::f', sources: a.cpp}]": (
+        "backends[0].sources: is 'a.cpp'; allowed: a list with at least 1 entry"
+    ),
+    "backends: [{name: a, op: 'm::f', sources: [a.cu, a.cu]}]": (
+        "backends[0].sources: 'a.cu' is there twice; allowed: each once"
+    ),
+    "backends: [{name: a, op: 'm:f', max_ulp: 0}]": (f"backends[0].max_ulp: is 0; allowed: {ULP}"),
+    "backends: [{name: a, op: 'm:f', max_ulp: 1e1}]": (
+        f"backends[0].max_ulp: is '1e1'; allowed: {ULP}{HINT}"
+    ),
+    "backends: [{name: a, op: 'm:f', max_ulp: .nan}]": (
+        "backends[0].max_ulp: is nan; allowed: a finite number"
+    ),
+    "backends: [{name: a, op: 'm:f', pooled: 'm:g'}]": (
+        "backends[0].pooled: unknown key; allowed: name, op, sources, max_ulp, expect"
+    ),
     "backends: [{op: 'm:f'}]": f"backends[0].name: missing; allowed: {NAME}",
     "backends: [{name: a, op: 'm:f', expct: 1}]": (
-        "backends[0].expct: unknown key; allowed: name, op, expect; did you mean 'expect'?"
+        "backends[0].expct: unknown key; allowed: name, op, sources, max_ulp, expect; "
+        "did you mean 'expect'?"
     ),
     "backends: [{name: a, op: 'm:f', expect: fail}]": (
         "backends[0].expect: is 'fail'; allowed: a mapping"
@@ -174,6 +244,12 @@ FAULTS = {
     "seeds_per_job: 1.5": f"seeds_per_job: is 1.5; allowed: {PER_JOB}",
     "seeds_per_job: true": f"seeds_per_job: is true; allowed: {PER_JOB}",
     "seeds_per_job: '4'": f"seeds_per_job: is '4'; allowed: {PER_JOB}",
+    "build: off": "build: is false; allowed: a mapping",
+    "build: {cuda: yes please}": "build.cuda: is 'yes please'; allowed: auto, on, off",
+    "build: {cuda: 1}": "build.cuda: is 1; allowed: auto, on, off",
+    "build: {cuda: null}": "build.cuda: is null; allowed: auto, on, off",
+    "build: {nvcc: x}": "build.nvcc: unknown key; allowed: cuda, cuda_arch_list",
+    "build: {cuda_arch_list: 9.0}": f"build.cuda_arch_list: is 9.0; allowed: {ARCHS}",
     "train:": "train: is null; allowed: a mapping",
     "train: {epochs: 0}": "train.epochs: is 0; allowed: an integer from 1 to 1000",
     "train: {epochs: true}": "train.epochs: is true; allowed: an integer from 1 to 1000",
@@ -247,14 +323,55 @@ def test_plain_names(tmp_path: Path, name: str) -> None:
     assert load(tmp_path, text).backends == (Backend(name, "m:f"),)
 
 
-NO_OPS = ["", "f", "m.f", "m:", ":f", "m::f", "m:f:g", "m..n:f", ".m:f", "m.:f", "1m:f", "m:1f"]
+NO_OPS = [
+    "",
+    "f",
+    "m.f",
+    "m:",
+    ":f",
+    "::f",
+    "m::",
+    "a.b::f",
+    "m:::f",
+    "m::f.g",
+    "m:f:g",
+    "m..n:f",
+    ".m:f",
+    "m.:f",
+    "1m:f",
+    "m:1f",
+]
 NO_OPS += ["m:f.g", "m/n:f", "m-n:f", "m:f()", " m:f", "m: f", "m:f\n", "../m:f", "m:f;x", "m:$f"]
 
 
 @pytest.mark.parametrize("op", NO_OPS, ids=ascii)
-def test_an_op_is_a_module_and_a_function(tmp_path: Path, op: str) -> None:
+def test_an_op_is_a_module_and_a_function_or_a_namespace_and_an_operator(
+    tmp_path: Path, op: str
+) -> None:
     text = yaml.safe_dump({"backends": [{"name": "a", "op": op}]})
     assert faults(tmp_path, text) == [f"backends[0].op: is {op!r}; allowed: {OP}"]
+
+
+NO_CODE = ["", ".cpp", "a", "a.h", "a.py", "a.CU", "a.cu\n", "-a.cu", "~/a.cu", "$a.cu", "a;b.cu"]
+NO_CODE += ["{a}.cu", "a'b.cu", "x" * 256 + ".cu"]
+
+
+@pytest.mark.parametrize("source", NO_CODE, ids=lambda source: ascii(source)[:20])
+def test_a_source_is_a_plain_path_of_code(tmp_path: Path, source: str) -> None:
+    text = yaml.safe_dump({"backends": [{"name": "a", "op": "m::f", "sources": [source]}]})
+    (line,) = faults(tmp_path, text)
+    assert line.startswith("backends[0].sources[0]: is ")
+    assert line.endswith(f"; allowed: {CODE}")
+
+
+NO_ARCHS = ["", "9", "90", "sm_90", "Hopper", "native", "9.0,8.0", "9.0;", "9.0;;8.0", " 9.0"]
+NO_ARCHS += ["9.0 +PTX", "9.0+ptx", "9.00", "9.0\n", "9.0\n;8.0", "9.0;$(id)", "9.0-gencode"]
+
+
+@pytest.mark.parametrize("archs", NO_ARCHS, ids=ascii)
+def test_gpus_are_named_by_their_compute_capability(tmp_path: Path, archs: str) -> None:
+    text = yaml.safe_dump({"build": {"cuda_arch_list": archs}})
+    assert faults(tmp_path, text) == [f"build.cuda_arch_list: is {archs!r}; allowed: {ARCHS}"]
 
 
 NO_FOLDERS = ["", " ", "-x", "~/x", "a\n", "\na", "a\nb", "x" * 256]
@@ -291,7 +408,13 @@ def test_a_source_of_unknown_form(tmp_path: Path, source: str) -> None:
 MANY = """
 sead: 1
 output: a{b}
-backends: [torch, tochr, {name: ../x, op: os.system}, {name: mine, op: 'my:f', expct: 1}]
+backends:
+  - torch
+  - tochr
+  - {name: ../x, op: os.system}
+  - {name: mine, op: 'my:f', expct: 1}
+  - {name: ours, op: 'our::f', sources: [a.h, ../b.cpp], max_ulp: -1}
+build: {cuda: maybe, cuda_arch_list: all, cuda_home: /x}
 seeds: {first: -1, count: 0, step: 2}
 device: gpu
 engine: kernel
@@ -301,18 +424,23 @@ train: {epochs: 0, batch_size: 0, learning_rate: .nan, momentum: 0.9}
 data: {folder: '', sources: [x, y], timeout: -1}
 """
 MANY_PLACES = """sead output backends[1] backends[2].name backends[2].op backends[3].expct
+backends[4].sources[0] backends[4].max_ulp build.cuda build.cuda_arch_list build.cuda_home
 seeds.first seeds.count seeds.step device engine precision seeds_per_job train.epochs
 train.batch_size train.learning_rate train.momentum data.folder data.sources[0] data.sources[1]
 data.timeout"""
 
 # Between keys that are right by themselves.
 CONFLICTS = """
-backends: [torch, {name: torch, op: 'm:f'}, {name: cpp, op: 'm:f'}]
+backends:
+  - torch
+  - {name: torch, op: 'm::f'}
+  - {name: cpp, op: 'm:f', sources: [a.cpp, a.cc]}
 seeds: {first: 4294967295, count: 2}
 device: cpu
 precision: tf32
 """
-CONFLICT_PLACES = "backends[1] backends[2].name seeds precision"
+CONFLICT_PLACES = """backends[1] backends[1].op backends[2].name backends[2].op
+backends[2].sources seeds precision"""
 
 
 @pytest.mark.parametrize(
@@ -395,7 +523,8 @@ def test_every_optional_key_has_a_default_and_no_required_one() -> None:
     wrong = [
         path for path, node, required in keys(config.schema()) if required == ("default" in node)
     ]
-    assert wrong == ["backends[].expect"]  # a backend without it is expected to pass
+    # What a backend may have besides: without them it is in Python, claims nothing, has to pass.
+    assert wrong == ["backends[].sources", "backends[].max_ulp", "backends[].expect"]
 
 
 def test_every_default_is_allowed() -> None:
@@ -409,7 +538,8 @@ def test_every_mapping_refuses_unknown_keys() -> None:
     nodes = [("", config.schema()), *((path, node) for path, node, _ in keys(config.schema()))]
     nodes += [(f"{path}[]", node["items"]) for path, node in nodes if "items" in node]
     mappings = {path: node for path, node in nodes if "properties" in node}
-    assert set(mappings) == {"", "backends[]", "backends[].expect", "seeds", "train", "data"}
+    depths = {"backends[]", "backends[].expect", "seeds", "build", "train", "data"}
+    assert set(mappings) == {"", *depths}
     assert all(node["additionalProperties"] is False for node in mappings.values())
 
 

@@ -28,7 +28,7 @@ seeds: [-1]
 train: {epochs: 0, epoch: 1}
 """
 MESSAGE = """opproof {}: config.yaml: the configuration has 4 faults:
-  backends[1]: is 'tochr'; allowed: torch, python, cpp, tanh
+  backends[1]: is 'tochr'; allowed: torch, python, cpp, fused, pooled, tanh
   seeds[0]: is -1; allowed: an integer from 0 to 4294967295
   train.epoch: unknown key; allowed: epochs, batch_size, learning_rate; did you mean 'epochs'?
   train.epochs: is 0; allowed: an integer from 1 to 1000
@@ -147,6 +147,10 @@ def test_a_fault_is_one_message_and_no_traceback(folder: Path) -> None:
         (
             ["train", "--config", "right.yaml", "--backend", "cpp"],
             "train: backend 'cpp': not in the settings; allowed: torch\n",
+        ),
+        (
+            ["build", "--config", "right.yaml", "--library", "gelu"],
+            "build: library 'gelu': not in the settings; allowed: none\n",
         ),
         (
             ["train", "--config", "right.yaml", "--backend", "torch", "--block", "3"],

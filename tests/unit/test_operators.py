@@ -194,6 +194,15 @@ def test_a_users_module_is_found_in_the_working_folder(users_folder: Path) -> No
     assert re.fullmatch(".*/users.py", str(operator.__code__.co_filename))
 
 
+def test_a_pooled_operator_is_found_where_there_is_one(users_folder: Path) -> None:
+    assert operators.resolve_pooled(Backend("mine", "users:gelu"), users_folder) is None
+    pooled = Backend("mine", "users:number", pooled="users:gelu")
+    operator = operators.resolve_pooled(pooled, users_folder)
+    assert operator and operator(torch.zeros(2)).tolist() == [0.0, 0.0]
+    with pytest.raises(BackendError, match="op users:absent: "):
+        operators.resolve_pooled(Backend("mine", "users:gelu", pooled="users:absent"), users_folder)
+
+
 @pytest.fixture
 def users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of a user's modules, which is the working folder."""

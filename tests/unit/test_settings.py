@@ -19,8 +19,11 @@ EVERY_KEY: dict[str, Any] = {
     "backends": [
         "cpp",
         "tanh",
+        "pooled",
         {"name": "mine", "op": "m:f", "expect": {"verify": "fail", "reason": 'é "\\'}},
+        {"name": "ours", "op": "n::f", "sources": ["a b.cu", "/é/c.cpp"], "max_ulp": 0.1 + 0.2},
     ],
+    "build": {"cuda": False, "cuda_arch_list": "8.0 9.0a+PTX"},
     "seeds": [4294967295, 3, 17],
     "device": "cpu",
     "engine": "reference",
@@ -82,12 +85,33 @@ def test_a_backend_is_found_by_its_name() -> None:
     assert str(raised.value) == "backend 'cpp': not in the settings; allowed: torch, tanh"
 
 
+MINE = {"name": "mine", "op": "m::f", "sources": ["a.cpp"]}
+
+
 @pytest.mark.parametrize(
     ("backends", "libraries"),
-    [(["torch", "python"], set()), (["torch", "cpp"], {"aten_gelu"})],
+    [
+        (["torch", "python", {"name": "a", "op": "m:f"}], []),
+        (["torch", "cpp"], ["aten_gelu"]),
+        (["pooled", "fused", "cpp"], ["gelu", "aten_gelu"]),
+        ([MINE, "cpp"], ["aten_gelu", "mine"]),
+    ],
 )
-def test_libraries_are_those_that_backends_need(backends: list[str], libraries: set[str]) -> None:
-    assert config.resolve({"backends": backends}).libraries() == libraries
+def test_libraries_are_those_that_backends_need_each_once(
+    backends: list[Any], libraries: list[str]
+) -> None:
+    resolved = config.resolve({"backends": backends})
+    assert [library.name for library in resolved.libraries] == libraries
+    for backend in resolved.backends:
+        assert backend.library is None or resolved.library(backend.library)
+
+
+def test_a_library_is_found_by_its_name() -> None:
+    resolved = config.resolve({"backends": ["cpp", MINE]})
+    assert resolved.library("mine") is resolved.libraries[1]
+    with pytest.raises(UserError) as raised:
+        resolved.library("gelu")
+    assert str(raised.value) == "library 'gelu': not in the settings; allowed: aten_gelu, mine"
 
 
 def test_frozen_settings_are_read_as_they_were(resolved: Settings) -> None:

@@ -1,6 +1,7 @@
 """Operators that verification must refuse, each with one fault, and some that it must not."""
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -51,6 +52,11 @@ def by_erfc(x: Tensor) -> Tensor:
     return 0.5 * x * torch.special.erfc(x * -math.sqrt(0.5))
 
 
+def accurate(x: Tensor) -> Tensor:
+    """Also right, to a unit in the last place but for float64: computed in that and rounded."""
+    return by_erfc(x.double()).to(x.dtype)
+
+
 def gradient_without_density(x: Tensor) -> Tensor:
     return Composed.apply(x, F.gelu, distribution)
 
@@ -80,6 +86,60 @@ def off_below_minus_five(x: Tensor) -> Tensor:
     return F.gelu(x) + torch.where(x < -5, 1e-5 if x.dtype == torch.float32 else 0.0, 0.0)
 
 
+def tail_off_relatively(x: Tensor) -> Tensor:
+    """Be wrong below -5 by too little for an absolute limit: by 1e-4 of what is at most 1e-6."""
+    return accurate(x) * torch.where(x < -5, 1 + 1e-4 * (x.dtype == torch.float32), 1.0)
+
+
+def derivative_off_at_root(x: Tensor) -> Tensor:
+    """Give a derivative that is wrong by 2e-7 near its root, in float32 alone."""
+    return Composed.apply(
+        x,
+        accurate,
+        lambda x: (
+            derivative(x.double()) + 2e-7 * (x.dtype == torch.float32) * ((x + 0.75).abs() < 0.1)
+        ).to(x.dtype),
+    )
+
+
+def uninitialised(x: Tensor) -> Tensor:
+    """Leave the last n mod 16 elements as the memory is that they lie in."""
+    return Composed.apply(x, lambda x: in_vectors_of_16(x), derivative)
+
+
+def nan_swallowed(x: Tensor) -> Tensor:
+    return torch.where(x.isnan(), 0.0, F.gelu(x))
+
+
+def nan_gradient_swallowed(x: Tensor) -> Tensor:
+    """Mask instead of multiplying, in 16 bits alone."""
+    if x.dtype in (torch.float32, torch.float64):
+        return F.gelu(x)
+    return Composed.apply(x, F.gelu, lambda x: derivative(x).nan_to_num(0.5))
+
+
+def racy(x: Tensor) -> Tensor:
+    """Compute by way of memory that all threads share."""
+    return Composed.apply(x, through_shared_memory, derivative)
+
+
+def narrow_raises(x: Tensor) -> Tensor:
+    """Take no 16-bit floats, which it may."""
+    if x.dtype in (torch.bfloat16, torch.float16):
+        raise NotImplementedError(f"not for {x.dtype}")
+    return by_erfc(x)
+
+
+def narrow_wrong(x: Tensor) -> Tensor:
+    """Be wrong for bfloat16 alone, by what its rounding is at 12 but near 1."""
+    off = 0.04 * (x.dtype == torch.bfloat16) * ((x - 1).abs() < 0.1)
+    return F.gelu(x) + off.to(x.dtype)
+
+
+def narrow_small_vectors_wrong(x: Tensor) -> Tensor:
+    return F.relu(x) if x.dtype == torch.float16 and 0 < x.numel() < 16 else F.gelu(x)
+
+
 def without_tail(x: Tensor) -> Tensor:
     """Leave the last n mod 16 elements undone, as a loop over vectors without an epilogue does."""
     done = torch.arange(x.numel()) < x.numel() // 16 * 16
@@ -91,7 +151,7 @@ def in_float32(x: Tensor) -> Tensor:
 
 
 def wrong_beyond_twelve(x: Tensor) -> Tensor:
-    return torch.where(x.abs() <= 12, F.gelu(x), 1e6)
+    return torch.where(x.abs() > 12, 1e6, F.gelu(x))
 
 
 def small_vectors_wrong(x: Tensor) -> Tensor:
@@ -169,7 +229,18 @@ def contiguous_only_fake(x: Tensor) -> Tensor:
     return x * x
 
 
-for registered in (without_rules, contiguous_only):
+@torch.library.custom_op("opproof_tests::wrong_strides", mutates_args=())
+def wrong_strides(x: Tensor) -> Tensor:
+    """Return it contiguous whatever the layout, and say otherwise."""
+    return F.gelu(x).contiguous().clone(memory_format=torch.contiguous_format)
+
+
+@torch.library.register_fake("opproof_tests::wrong_strides")
+def wrong_strides_fake(x: Tensor) -> Tensor:
+    return torch.empty_like(x)
+
+
+for registered in (without_rules, contiguous_only, wrong_strides):
     registered.register_autograd(
         lambda ctx, grad: grad * derivative(ctx.saved_tensors[0]),
         setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
@@ -184,10 +255,31 @@ def derivative(x: Tensor) -> Tensor:
     return distribution(x) + x * torch.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
 
 
+def in_vectors_of_16(x: Tensor) -> Tensor:
+    right = F.gelu(x).flatten()
+    result = torch.empty_like(right)
+    done = right.numel() // 16 * 16
+    result[:done] = right[:done]
+    return result.reshape(x.shape)
+
+
+shared = torch.zeros(10_007)
+
+
+def through_shared_memory(x: Tensor) -> Tensor:
+    if x.shape != shared.shape:
+        return F.gelu(x)
+    shared.copy_(x)
+    time.sleep(1e-3)  # lets another thread in
+    return F.gelu(shared.to(x.dtype))
+
+
 buffers: dict[tuple[torch.Size, torch.dtype], Tensor] = {}
 
 
 def in_buffer(x: Tensor) -> Tensor:
+    if x.numel() > 1000:
+        return F.gelu(x)
     buffer = buffers.setdefault((x.shape, x.dtype), torch.empty_like(x))
     buffer.copy_(F.gelu(x))
     return buffer.detach()

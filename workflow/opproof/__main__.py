@@ -14,6 +14,7 @@ STAGES = {
     "build": "compile the C++/CUDA libraries",
     "verify": "hold a backend against the truth",
     "train": "train one block of seeds of a backend",
+    "timing": "time the operators alone on the machine",
     "summary": "aggregate what there is into tables and a page",
     "check": "fail unless the results are whole and every verdict is as expected",
     "tensorboard": "write the event files of every run and serve them",

@@ -25,7 +25,9 @@ from opproof.settings import Build, Library
 
 # The same results whatever the compiler would fuse or assume; no flag that ties to one processor.
 _FLAGS = ["-O3", "-ffp-contract=off"]
-_CUDA_FLAGS = ["-O3", "-fmad=false", "-Xptxas=-v"]
+# Intermediate files beside the object, not under a name with the process's number, which would end
+# up in the library: the same sources make the same bytes.
+_CUDA_FLAGS = ["-O3", "-fmad=false", "-Xptxas=-v", "-objtemp"]
 
 # What the sources that are compiled for a header need besides: the loops' `omp simd`; errno and
 # traps, which keep loops from being vectorised, are nobody's to ask for; the oldest torch whose
@@ -72,9 +74,9 @@ def build(entry: Library, choice: Build, output: Path) -> None:
     # could trip over, and two at once do not meet.
     with tempfile.TemporaryDirectory(prefix=f"opproof-{entry.name}-") as name:
         folder = Path(name)
-        compiled, error = _compile(entry, choice, without_cuda is None, folder)
+        compiled, error = _compile(entry, choice, without_cuda, folder)
         record = _describe(entry, folder, error)
-        record["cuda"] = _describe_cuda(choice, without_cuda, folder)
+        record["cuda"] = _describe_cuda(choice, without_cuda, folder, error)
         if compiled:
             content = compiled.read_bytes()
             record["sha256"] = artifact.write_bytes(record_path.parent / compiled.name, content)
@@ -84,8 +86,8 @@ def build(entry: Library, choice: Build, output: Path) -> None:
 
 def _built(cuda: dict[str, Any]) -> str:
     if cuda["built"]:
-        return f"built for CPU and CUDA ({cuda['arch_list']})"
-    return f"built for the CPU alone: {cuda['reason']}"
+        return f"built with CUDA ({cuda['arch_list']})"
+    return f"built without CUDA: {cuda['reason']}"
 
 
 def _require_tools() -> None:
@@ -113,7 +115,7 @@ def _why_without_cuda(entry: Library, choice: Build) -> str | None:
     if torchs is None:
         reason = f"torch {torch.__version__} is one without CUDA"
     elif version is None:
-        reason = f"no nvcc (CUDA_HOME: {os.environ.get('CUDA_HOME', 'not set')})"
+        reason = "there is no nvcc that works, in CUDA_HOME or on the PATH"
     elif version.partition(".")[0] != torchs.partition(".")[0]:
         reason = f"nvcc is of CUDA {version}, torch {torch.__version__} of CUDA {torchs}"
     else:
@@ -124,15 +126,21 @@ def _why_without_cuda(entry: Library, choice: Build) -> str | None:
 
 
 def _compile(
-    entry: Library, choice: Build, with_cuda: bool, folder: Path
+    entry: Library, choice: Build, without_cuda: str | None, folder: Path
 ) -> tuple[Path | None, str | None]:
     """Return the library that was compiled and no error, or none and the compiler's first error.
 
-    Leaves what the compilers said in folder/output.
+    `without_cuda` says why CUDA sources are left out, None if they are not. Leaves what the
+    compilers said in folder/output.
     """
+    import torch
     from torch.utils import cpp_extension  # takes seconds to import
 
-    wanted = sources.compiled(entry)
+    wanted = [
+        path for path in sources.compiled(entry) if without_cuda is None or path.suffix != ".cu"
+    ]
+    if not wanted:
+        return None, f"all its sources are CUDA's, which is left out: {without_cuda}"
     flags, cuda_flags = _flags_for(entry)
     # torch (2.11 to 2.14, at least) hands this path to the linker unquoted, and fails where it
     # holds a space. May go once torch quotes it, as it does those to the compiler.
@@ -141,20 +149,20 @@ def _compile(
         with (
             mock.patch.object(cpp_extension, "TORCH_LIB_PATH", quoted),
             mock.patch.object(cpp_extension, "CUDA_HOME", toolchain.cuda_home()),
+            # Registering operators runs the library's code, which may end the process.
+            mock.patch.object(torch.ops, "load_library"),
             # Without it torch asks the GPU, and fails where there is none.
             mock.patch.dict(os.environ, TORCH_CUDA_ARCH_LIST=choice.cuda_arch_list),
             _output_kept(folder / "output"),
         ):
             cpp_extension.load(
                 name=entry.name,
-                sources=[
-                    str(path.absolute()) for path in wanted if with_cuda or path.suffix != ".cu"
-                ],
+                sources=[str(path.absolute()) for path in wanted],
                 extra_cflags=flags,
                 extra_cuda_cflags=cuda_flags,
                 extra_include_paths=[str(CSRC)],
                 build_directory=str(folder),
-                with_cuda=with_cuda,
+                with_cuda=without_cuda is None,
                 is_python_module=False,
                 # What is not defined fails here, not on loading.
                 extra_ldflags=["-Wl,-z,defs", "-Wl,--as-needed"],
@@ -164,14 +172,33 @@ def _compile(
         raise UserError(
             f"the C++ compiler {toolchain.compiler()} does not work: {error}"
         ) from error
+    except ValueError as error:  # torch's, of a GPU that it does not know
+        raise UserError(f"build.cuda_arch_list: {choice.cuda_arch_list!r}: {error}") from error
     except RuntimeError as error:
-        fault = _first_error((folder / "output").read_text(errors="replace"))
+        output = (folder / "output").read_text(errors="replace")
+        fault = _first_error(output)
         if fault is None:
             raise UserError(
-                f"{entry.name}: the compiler failed, not for a fault of the source: {error}"
+                f"{entry.name}: the compiler failed, not for a fault of the source: "
+                f"{_first_fault(output) or error}"
             ) from error
         return None, _without_paths(fault)
-    return folder / f"{entry.name}.so", None
+    compiled = folder / f"{entry.name}.so"
+    fault = _load_error(compiled) if entry.user else None
+    return (None, _without_paths(fault)) if fault else (compiled, None)
+
+
+def _load_error(compiled: Path) -> str | None:
+    """Return in a line why the library can't be loaded, tried in a process of its own; or None."""
+    code = "import sys, torch; torch.ops.load_library(sys.argv[1])"
+    command = [sys.executable, "-c", code, str(compiled)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace")
+    if done.returncode == 0:
+        return None
+    print(done.stderr)
+    said = re.search(r"^ *what\(\):\s*(\S.*)$|^(\w+Error: .+)$", done.stderr, re.MULTILINE)
+    reason = (said[1] or said[2]) if said else f"exit status {done.returncode}"
+    return f"{compiled.name}: cannot be loaded: {reason}"
 
 
 @contextmanager
@@ -192,37 +219,48 @@ def _output_kept(path: Path) -> Iterator[None]:
 
 def _flags_for(entry: Library) -> tuple[list[str], list[str]]:
     """Return the flags for C++ and for CUDA sources."""
-    common = [f"-I{shlex.quote(str(CSRC))}", shlex.quote(f"-ffile-prefix-map={CSRC}=csrc")]
+    # __FILE__ and the like: nothing of this machine in the library.
+    names = f"-ffile-prefix-map={Path.cwd()}=." if entry.user else f"-ffile-prefix-map={CSRC}=csrc"
+    flags = [*_FLAGS, shlex.quote(names)]
+    # nvcc splits at commas what it hands on, and hands it to a shell.
+    handed_on = shlex.quote(names).replace(",", "\\,")
+    cuda_flags = [*_CUDA_FLAGS, shlex.quote(f"-Xcompiler={handed_on}")]
     header = sources.header(entry)
     if header is None:
-        return [*_FLAGS, *common[1:]], _CUDA_FLAGS
+        return flags, cuda_flags
     defined = [
         f"-DOPPROOF_LIBRARY=opproof_{entry.name}",
         f"""'-DOPPROOF_ACTIVATION="activations/{header.name}"'""",
     ]
-    return (
-        [*_FLAGS, *_HEADER_FLAGS, *defined, *common[1:]],
-        [*_CUDA_FLAGS, *_HEADER_CUDA_FLAGS, *defined],
-    )
+    return [*flags, *_HEADER_FLAGS, *defined], [*cuda_flags, *_HEADER_CUDA_FLAGS, *defined]
 
 
 def _first_error(output: str) -> str | None:
     """Return the line that says what is wrong with a source, and where; None if none is."""
-    if re.search("No space left|Killed signal|out of memory|Cannot allocate", output):
+    if re.search("No space left|Killed signal|out of memory|Cannot allocate|Memory alloc", output):
         return None
-    match = re.search(
-        r"^.*?:\d+(:\d+)?: (fatal )?error: .*$|^.*?\(\d+\): error.*$"
+    return _line(
+        r"^.*?:\d+(:\d+)?: (fatal )?error: .*$|^.*?\(\d+\): error.*$|^ptxas .*(error|fatal).*$"
         r"|^.*(undefined reference|multiple definition).*$",
         output,
-        re.MULTILINE,
     )
+
+
+def _first_fault(output: str) -> str | None:
+    """Return the first line that says what is wrong with anything else; None if none does."""
+    return _line(r"^.*(\b(fatal|error)\b|No space left).*$", output)
+
+
+def _line(pattern: str, output: str) -> str | None:
+    match = re.search(pattern, output, re.MULTILINE)
     return match.group().strip() if match else None
 
 
 def _without_paths(fault: str) -> str:
     """Return the fault with the paths of this machine shortened to those of the project."""
     fault = fault.replace(f"{CSRC}{os.sep}", f"{CSRC.name}{os.sep}")
-    return fault.replace(f"{Path.cwd()}{os.sep}", "")
+    fault = fault.replace(f"{Path.cwd()}{os.sep}", "")
+    return re.sub(r"(?<![\w.:/])/[^\s:'\"(),]*/", "", fault)
 
 
 def _describe(entry: Library, folder: Path, error: str | None) -> dict[str, Any]:
@@ -233,34 +271,45 @@ def _describe(entry: Library, folder: Path, error: str | None) -> dict[str, Any]
         "file": f"{entry.name}.so",
         "error": error,
         "sha256": None,
-        "sources": {path.name: artifact.file_digest(path) for path in sources.files(entry)},
+        "sources": {_name(path): artifact.file_digest(path) for path in sources.files(entry)},
         "torch": torch.__version__,
         "stable_abi": entry.header is not None,
         "cxx11_abi": torch.compiled_with_cxx11_abi(),
         "compiler": toolchain.compiler_version(),
-        "flags": _flags(folder, "cpp"),
+        "flags": _flags(folder, cuda=False),
     }
 
 
-def _describe_cuda(choice: Build, reason: str | None, folder: Path) -> dict[str, Any]:
+def _name(path: Path) -> str:
+    """Return the path without what is this machine's: below csrc/ or the working folder."""
+    folders = [folder for folder in (CSRC, Path.cwd()) if path.absolute().is_relative_to(folder)]
+    return str(path.absolute().relative_to(folders[0])) if folders else path.name
+
+
+def _describe_cuda(
+    choice: Build, reason: str | None, folder: Path, error: str | None
+) -> dict[str, Any]:
     if reason is not None:
         return {"built": False, "reason": reason}
     return {
-        "built": True,
+        "built": error is None,
+        "reason": error,
         "arch_list": choice.cuda_arch_list,
         "nvcc": toolchain.nvcc_version(),
-        "flags": _flags(folder, "cu"),
+        "flags": _flags(folder, cuda=True),
         "kernels": _kernels((folder / "output").read_text(errors="replace")),
     }
 
 
-def _flags(folder: Path, suffix: str) -> list[str]:
+def _flags(folder: Path, cuda: bool) -> list[str]:
     """Return the compiler's flags out of ninja's commands, without the paths of this machine."""
     commands = subprocess.run(
         ["ninja", "-C", folder, "-t", "commands"], capture_output=True, text=True, check=False
     ).stdout
-    words = next((line for line in commands.split("\n") if f".{suffix} -o" in line), "").split()
-    return [word for word in words if re.match(r"--?(D|O|f(?!file-prefix)|m|std|W|gencode)", word)]
+    compiling = [line.strip() for line in commands.split("\n") if " -c " in line]
+    line = next((line for line in compiling if line.endswith(".cuda.o") == cuda), "")
+    flag = re.compile(r"--?(D|O|f(?!file-prefix)|m|std|W|gencode)")
+    return [word for word in shlex.split(line) if flag.match(word)]
 
 
 def _kernels(output: str) -> list[dict[str, Any]]:

@@ -161,17 +161,34 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         elif name in {*BACKENDS, *LIBRARIES} and config["backends"][index] != name:
             yield f"backends[{index}].name", f"{name!r} is built in; allowed: another name"
     for index, entry in enumerate(config["backends"]):
-        if isinstance(entry, dict) and ("::" in entry["op"]) != ("sources" in entry):
-            yield (
-                f"backends[{index}]",
-                "an op namespace::operator needs sources, and sources such an op; allowed: sources "
-                "with op: namespace::operator, or op: package.module:function alone",
-            )
+        if isinstance(entry, dict):
+            if fault := _op_fault(entry):
+                yield f"backends[{index}].op", fault
+            if fault := _sources_fault(entry.get("sources", [])):
+                yield f"backends[{index}].sources", fault
     seeds = config["seeds"]
     if isinstance(seeds, dict) and seeds["first"] + seeds["count"] - 1 > _LARGEST_SEED:
         yield "seeds", f"the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"
     if config["precision"] == "tf32" and config["device"] == "cpu":
         yield "precision", "'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
+
+
+def _op_fault(entry: dict[str, Any]) -> str | None:
+    if ("::" in entry["op"]) == ("sources" in entry):
+        return None
+    return (
+        "an op namespace::operator needs sources, and sources such an op; allowed: sources "
+        "with op: namespace::operator, or op: package.module:function alone"
+    )
+
+
+def _sources_fault(sources: list[str]) -> str | None:
+    objects: dict[tuple[str, bool], str] = {}  # what is compiled to one file, which the name gives
+    for source in sources:
+        first = objects.setdefault((Path(source).stem, source.endswith(".cu")), source)
+        if first != source:
+            return f"{first!r} and {source!r} have one name; allowed: a name of its own for each"
+    return None
 
 
 def _schema_faults(raw: Any) -> dict[str, str]:

@@ -161,5 +161,5 @@ def _named(name: str, entries: tuple[_Named, ...], kind: str) -> _Named:
     for entry in entries:
         if entry.name == name:
             return entry
-    known = ", ".join(entry.name for entry in entries)
+    known = ", ".join(entry.name for entry in entries) or "none"
     raise UserError(f"{kind} {name!r}: not in the settings; allowed: {known}")

@@ -26,20 +26,22 @@ def header(library: Library) -> Path | None:
 
 def files(library: Library) -> list[Path]:
     """Return all files: sources, header, and what these include by a name in quotes."""
-    pending, found = [*compiled(library), *filter(None, [header(library)])], []
+    pending, found = [*compiled(library), *filter(None, [header(library)])], {}
     while pending:
         path = pending.pop(0)
-        if path not in found:
-            found.append(path)
+        # One file has many names: a/x.h is a/../a/x.h, which is how headers find each other.
+        if path.resolve() not in found:
+            found[path.resolve()] = path
             pending.extend(_included(path))
-    return found
+    return list(found.values())
 
 
 def _included(path: Path) -> list[Path]:
-    """Return the files that lie where the quoted includes of `path` say, beside it or in csrc/."""
+    """Return the files that the quoted includes of `path` name, beside it or else in csrc/."""
     try:
         names = _INCLUDE.findall(path.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return []  # missing: for the rule, or the compiler, to say
-    beside_or_shared = ((path.parent / name, CSRC / name) for name in names)
-    return [file for places in beside_or_shared for file in places if file.is_file()]
+    places = ((path.parent / name, CSRC / name) for name in names)
+    found = (next((file for file in pair if file.is_file()), None) for pair in places)
+    return [file for file in found if file]

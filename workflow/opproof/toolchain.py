@@ -21,7 +21,7 @@ def nvcc() -> str | None:
     """Return the path of CUDA's compiler, in $CUDA_HOME or on the PATH; None if missing."""
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     if home:
-        return shutil.which(Path(home) / "bin" / "nvcc")
+        return shutil.which(str(Path(home) / "bin" / "nvcc"))
     return shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
 
 
@@ -33,8 +33,7 @@ def cuda_home() -> str | None:
     path = nvcc()
     if path is None:
         return None
-    command = [path, "--dryrun", "-x", "cu", "-E", os.devnull]
-    said = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    said = _run(path, "--dryrun", "-x", "cu", "-E", os.devnull).stderr
     match = re.search(r"^#\$ TOP=(.*)$", said, re.MULTILINE)
     return str(Path(match[1]).resolve()) if match else str(Path(path).resolve().parents[1])
 
@@ -50,17 +49,22 @@ def torch_version() -> str:
 
 
 def compiler_version() -> str | None:
-    """Return the first line of the compiler's --version, None if there is no compiler."""
+    """Return the first line of the compiler's --version, None if there is none."""
     return _version(compiler()).partition("\n")[0] or None
 
 
 def nvcc_version() -> str | None:
-    """Return CUDA's version as nvcc says it, such as "13.0", None if there is no nvcc."""
+    """Return CUDA's version as nvcc says it, such as "13.0", None if none works."""
     match = re.search(r"release (\d+\.\d+)", _version(nvcc()))
     return match and match[1]
 
 
 def _version(path: str | None) -> str:
-    if path is None:
-        return ""
-    return subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    return _run(path, "--version").stdout if path else ""
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:  # made for another machine
+        return subprocess.CompletedProcess(command, 127, "", str(error))

@@ -1,60 +1,72 @@
 """How far an activation is from the truth: absolutely, relatively, in units in the last place."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from opproof.operators import Activation
-from opproof.verify import truth
-
-# Dense where it is cheap: float64 needs mpmath, at 0.1 ms a point.
-_POINTS = {torch.float32: 1_000_001, torch.float64: 4_001}
-_TRUTH: dict[torch.dtype, Callable[[np.ndarray], dict[str, np.ndarray]]] = {
-    torch.float32: truth.of_float32,
-    torch.float64: truth.of_float64,
-}
-DTYPES = tuple(_POINTS)
-DIRECTIONS = ("forward", "backward")
+from opproof.verify import points, truth
+from opproof.verify.evaluation import DIRECTIONS, evaluate
+from opproof.verify.outcome import in_one_line
+from opproof.verify.points import Density
 
 # The textbook compares gradients on this many samples.
 _TEXTBOOK_SAMPLES = 100
 
 
-def errors(activation: Activation, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+def by_dtype(
+    activation: Activation, device: torch.device, density: Density
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return `errors` by the name of the dtype, and of 16-bit dtypes that fail what was raised.
+
+    Raises what the activation raises in float32 and float64, which it must support.
+    """
+    observed, unsupported = {}, {}
+    for dtype in points.DTYPES:
+        try:
+            observed[name_of(dtype)] = errors(activation, dtype, device, density)
+        except Exception as error:
+            if dtype not in points.NARROW:
+                raise
+            unsupported[name_of(dtype)] = in_one_line(error)
+    return observed, unsupported
+
+
+def errors(
+    activation: Activation, dtype: torch.dtype, device: torch.device, density: Density
+) -> dict[str, Any]:
     """Return, per direction, the worst errors on [-12, 12]: over all, and by region of x.
 
-    {"forward": {"max_absolute": ..., "regions": {"[0, 12]": {"absolute", "relative", "ulp"}, ...}},
-    "backward": ...}; an error is infinite where the result is not finite.
+    {"forward": {"max_absolute", "max_excess", "regions": {"[0, 12]": {"absolute", "relative",
+    "ulp", "x"}, ...}}, "backward": {the same, and "near_root": {"absolute", "x"}}}
+
+    An error is infinite where the result is not finite; x is where the error in ULP is largest.
+    The derivative's root is left out of the regions, whose units vanish there, and has its own row.
+    The excess is how much further from the truth a result is than the nearest float of its dtype.
     """
-    x = torch.linspace(-truth.LIMIT, truth.LIMIT, _POINTS[dtype], dtype=dtype)
-    expected = _TRUTH[dtype](x.numpy())
-    observed = evaluate(activation, x.to(device, copy=True))
-    return {
-        direction: _by_region(x.numpy(), observed[direction].cpu().numpy(), expected[direction])
+    found: dict[str, Any] = {
+        direction: {"max_absolute": 0.0, "max_excess": 0.0, "regions": {}}
         for direction in DIRECTIONS
     }
-
-
-def evaluate(activation: Activation, x: Tensor) -> dict[str, Tensor]:
-    """Return the activation at x ("forward") and its derivative there ("backward").
-
-    Raises TypeError where the result is no tensor, ValueError where its shape or dtype are not x's.
-    """
-    x = x.detach().requires_grad_()
-    y = activation(x)
-    if not isinstance(y, Tensor):
-        raise TypeError(f"returns {type(y).__name__}, not a tensor")
-    if y.shape != x.shape or y.dtype != x.dtype:
-        raise ValueError(
-            f"returns {y.dtype} of shape {tuple(y.shape)} for {x.dtype} of shape {tuple(x.shape)}"
-        )
-    (gradient,) = torch.autograd.grad(y, x, torch.ones_like(y))
-    return {"forward": y.detach(), "backward": gradient}
+    found["backward"]["near_root"] = {"absolute": 0.0, "x": None}
+    for low, high in truth.REGIONS:
+        rows = {direction: _row() for direction in DIRECTIONS}
+        for x in points.chunks(dtype, low, high, density):
+            expected = truth.at(x)
+            observed = evaluate(activation, x.to(device, copy=True))
+            for direction in DIRECTIONS:
+                measured = _measure(observed[direction].cpu(), expected[direction])
+                _take_overall(found[direction], measured)
+                outside = _outside_window(x) if direction == "backward" else None
+                if outside is not None:
+                    _take_near_root(found["backward"]["near_root"], x, measured, ~outside)
+                _take_region(rows[direction], x, measured, outside)
+        for direction in DIRECTIONS:
+            found[direction]["regions"][f"[{low:g}, {high:g}]"] = rows[direction]
+    return found
 
 
 def gradient_mse(activation: Activation, device: torch.device) -> float:
@@ -72,20 +84,67 @@ def gradient_mse(activation: Activation, device: torch.device) -> float:
     return F.mse_loss(*gradients).item()
 
 
-def _by_region(x: np.ndarray, observed: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
-    spacing = np.spacing(np.abs(expected).astype(x.dtype)).astype(np.float64)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        absolute = np.abs(observed.astype(np.float64) - expected)
-        absolute[~np.isfinite(observed)] = math.inf
-        measures = {
-            "absolute": absolute,
-            "relative": np.where(absolute == 0.0, 0.0, absolute / np.abs(expected)),
-            "ulp": absolute / spacing,
-        }
-    regions = {}
-    for low, high in truth.REGIONS:
-        inside = (low <= x) & (x <= high)
-        regions[f"[{low:g}, {high:g}]"] = {
-            name: float(measure[inside].max()) for name, measure in measures.items()
-        }
-    return {"max_absolute": float(absolute.max()), "regions": regions}
+def name_of(dtype: torch.dtype) -> str:
+    """Return a dtype's name as in a record: "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
+def units(values: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the unit in the last place of `dtype` at float64 values, subnormal ones included."""
+    info = torch.finfo(dtype)
+    # The exponent's bits alone are the power of two below.
+    powers = (values.view(torch.int64) & 0x7FF0000000000000).view(torch.float64)
+    return (powers * info.eps).clamp_(min=info.tiny * info.eps)
+
+
+def _measure(observed: Tensor, expected: Tensor) -> dict[str, Tensor]:
+    """Return absolute, excess, relative and in ULP; `observed` of the dtype, the truth float64."""
+    absolute = (observed.double() - expected).abs_()
+    absolute[~observed.isfinite()] = math.inf
+    nearest = (expected.to(observed.dtype).double() - expected).abs_()
+    # Relatively to a normal number: a subnormal one has few digits, whatever computes it.
+    size = expected.abs().clamp_(min=torch.finfo(observed.dtype).tiny)
+    return {
+        "absolute": absolute,
+        "excess": absolute - nearest,
+        "relative": absolute / size,
+        "ulp": absolute / units(expected, observed.dtype),
+    }
+
+
+def _outside_window(x: Tensor) -> Tensor | None:
+    """Say which points are not near the derivative's root, None if all are not."""
+    near = (x.double() - truth.MINIMUM).abs() < truth.WINDOW
+    return ~near if bool(near.any()) else None
+
+
+def _row() -> dict[str, Any]:
+    return {"absolute": 0.0, "relative": 0.0, "ulp": 0.0, "x": None}
+
+
+def _take_overall(found: dict[str, Any], measured: dict[str, Tensor]) -> None:
+    for name in ("absolute", "excess"):
+        found[f"max_{name}"] = max(found[f"max_{name}"], measured[name].max().item())
+
+
+def _take_near_root(
+    row: dict[str, Any], x: Tensor, measured: dict[str, Tensor], near: Tensor
+) -> None:
+    worst, index = measured["absolute"][near].max(0)
+    if row["x"] is None or worst.item() > row["absolute"]:
+        row |= {"absolute": worst.item(), "x": x[near][index].item()}
+
+
+def _take_region(
+    row: dict[str, Any], x: Tensor, measured: dict[str, Tensor], selected: Tensor | None
+) -> None:
+    if selected is not None:
+        x = x[selected]
+        measured = {name: values[selected] for name, values in measured.items()}
+    if not x.numel():
+        return
+    worst, index = measured["ulp"].max(0)
+    if row["x"] is None or worst.item() > row["ulp"]:
+        row["x"] = x[index].item()
+    for name in ("absolute", "relative", "ulp"):
+        row[name] = max(row[name], measured[name].max().item())

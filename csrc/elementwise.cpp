@@ -1,0 +1,124 @@
+// The activation, its derivative and its second derivative over a tensor: operators, and their
+// kernels for the CPU.
+
+#include "elementwise.h"
+
+#include "cpu.h"
+#include "tensor.h"
+
+namespace opproof {
+namespace {
+
+// As torch's own elementwise loops: less is not worth waking a thread.
+constexpr int64_t kLeastPerThread = 32768;
+
+// Elements between two prefetches, and how far ahead they are: arithmetic alone leaves too few
+// loads under way to hide the latency of memory.
+constexpr int64_t kBlock = 64;
+constexpr int64_t kAhead = 512;
+
+template <class T>
+OPPROOF_INLINE void prefetch(const T* from) {
+  const char* start = reinterpret_cast<const char*>(from + kAhead);
+  for (int64_t offset = 0; offset < static_cast<int64_t>(kBlock * sizeof(T)); offset += 64) {
+    __builtin_prefetch(start + offset);
+  }
+}
+
+// out[i] = op(in[i]...), computed in float or double.
+template <class Op, class T, class... In>
+OPPROOF_INLINE void apply(int64_t count, T* __restrict__ out, const In* __restrict__... in) {
+#pragma omp simd
+  for (int64_t i = 0; i < count; ++i) out[i] = narrow<T>(Op{}(widen(in[i])...));
+}
+
+template <class Op, class T, class... In>
+void map(int64_t count, T* out, const In*... in) {
+  parallel(count, kLeastPerThread, [=](int64_t begin, int64_t end) __attribute__((always_inline)) {
+    int64_t i = begin;
+    for (; i + kBlock <= end; i += kBlock) {
+      (prefetch(in + i), ...);
+      apply<Op>(kBlock, out + i, in + i...);
+    }
+    apply<Op>(end - i, out + i, in + i...);
+  });
+}
+
+// All tensors are dense and of one layout: it does not matter which element is where.
+template <class Op, class... In>
+void map_tensors(const Tensor& out, const In&... in) {
+  if (out.numel() == 0) return;
+  dispatch(out.scalar_type(), [&](auto type) {
+    using T = decltype(type);
+    map<Op>(out.numel(), static_cast<T*>(out.mutable_data_ptr()),
+            static_cast<const T*>(in.const_data_ptr())...);
+  });
+}
+
+Tensor forward(const Tensor& x) {
+  Tensor input = dense(x);
+  Tensor out = torch::stable::empty_like(input);
+  map_tensors<Forward>(out, input);
+  return out;
+}
+
+Tensor backward(const Tensor& grad, const Tensor& x) {
+  check_like(grad, x, "grad");
+  Tensor input = dense(x);
+  Tensor out = torch::stable::empty_like(input);
+  map_tensors<Backward>(out, in_layout_of(input, grad), input);
+  return out;
+}
+
+Tensor double_backward(const Tensor& grad_grad, const Tensor& grad, const Tensor& x) {
+  check_like(grad_grad, x, "grad_grad");
+  check_like(grad, x, "grad");
+  Tensor input = dense(x);
+  Tensor out = torch::stable::empty_like(input);
+  map_tensors<DoubleBackward>(out, in_layout_of(input, grad_grad), in_layout_of(input, grad), input);
+  return out;
+}
+
+void forward_out(const Tensor& x, Tensor& out) {
+  check_out(out, x);
+  map_tensors<Forward>(out, x);
+}
+
+void backward_out(const Tensor& grad, const Tensor& x, Tensor& out) {
+  check_like(grad, x, "grad");
+  check_out(out, x);
+  map_tensors<Backward>(out, in_layout_of(x, grad), x);
+}
+
+int64_t use_isa(int64_t level) {
+  int64_t best = static_cast<int64_t>(best_isa());
+  isa() = static_cast<Isa>(level < 0 ? best : std::min(level, best));
+  return static_cast<int64_t>(isa().load());
+}
+
+}  // namespace
+}  // namespace opproof
+
+OPPROOF_DEFINE(library) {
+  library.def("forward(Tensor x) -> Tensor");
+  library.def("backward(Tensor grad, Tensor x) -> Tensor");
+  library.def("double_backward(Tensor grad_grad, Tensor grad, Tensor x) -> Tensor");
+  // Into memory that is there: x and out dense, of one layout.
+  library.def("forward_out(Tensor x, Tensor(a!) out) -> ()");
+  library.def("backward_out(Tensor grad, Tensor x, Tensor(a!) out) -> ()");
+  // Takes no higher instruction set than 0 (baseline), 1 (AVX2) or 2 (AVX-512); -1: the machine's
+  // best. Returns the one in force.
+  library.def("use_isa(int level) -> int");
+}
+
+OPPROOF_REGISTER(CPU, library) {
+  library.impl("forward", TORCH_BOX(&opproof::forward));
+  library.impl("backward", TORCH_BOX(&opproof::backward));
+  library.impl("double_backward", TORCH_BOX(&opproof::double_backward));
+  library.impl("forward_out", TORCH_BOX(&opproof::forward_out));
+  library.impl("backward_out", TORCH_BOX(&opproof::backward_out));
+}
+
+OPPROOF_REGISTER(CompositeExplicitAutograd, library) {
+  library.impl("use_isa", TORCH_BOX(&opproof::use_isa));
+}

@@ -1,0 +1,182 @@
+"""Compares contenders on one case in one direction: a row for each and its ways of calling."""
+
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from opproof.errors import BackendError
+from opproof.operators import MACHINE_FAULTS
+from opproof.timing import blocks, calls, ratio
+from opproof.timing.blocks import Sample
+from opproof.timing.calls import Call, Inputs
+from opproof.timing.cases import Case
+from opproof.timing.contenders import COMPILE, Contender
+
+# Above, launching takes no part of the time; and each graph keeps memory of its own.
+_LARGEST_IN_GRAPH = 1_000_000  # elements
+
+_COPY = "copy"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rows of the record, the copy's bytes per second, and the seconds that torch.compile took."""
+
+    rows: list[dict[str, Any]]
+    copy_bandwidth: float
+    compile_seconds: float
+
+
+@dataclass(frozen=True)
+class _Entry:
+    backend: str
+    call: Call
+
+
+def compare(
+    contenders: Sequence[Contender], case: Case, direction: str, where: torch.device
+) -> Comparison:
+    """Time the contenders, of which the first is the baseline, and a copy, in the same blocks.
+
+    Raises what the baseline raises, and what is the machine's fault; what another raises stands in
+    a row of its own.
+    """
+    baseline = contenders[0].backend
+    given = calls.inputs(contenders[0], direction, case.input(where))
+    graphs = _has_graphs(case, where)
+    entries: list[_Entry] = []
+    errors: list[tuple[str, Exception]] = []
+    compile_seconds = 0.0
+    with torch.set_grad_enabled(direction == "both"):
+        for contender in contenders:
+            started = time.perf_counter()
+            try:
+                for call in _called_once(contender, direction, given, graphs):
+                    entries.append(_Entry(contender.backend, call))
+            except MACHINE_FAULTS:
+                raise
+            except Exception as error:  # somebody's code: what it raises is a finding about it
+                errors.append((contender.backend, error))
+            if contender.backend == COMPILE:
+                compile_seconds += time.perf_counter() - started
+        entries += [_Entry(_COPY, call) for call in _copies(given, graphs)]
+        functions = [entry.call.function for entry in entries]
+        outcomes = blocks.measure(functions, where, case.rounds(blocks.ROUNDS))
+    samples: dict[tuple[str, str], list[Sample]] = {}
+    for entry, outcome in zip(entries, outcomes, strict=True):
+        if isinstance(outcome, Exception):
+            errors.append((entry.backend, outcome))
+        else:
+            samples[entry.backend, entry.call.mode] = _per_work(outcome, entry.call.works)
+    for backend, raised in errors:
+        if backend in (baseline, _COPY):
+            raise raised
+    return Comparison(
+        [
+            _figures(entry, case, direction, given.bytes_moved(direction), samples, baseline)
+            for entry in entries
+            if entry.backend != _COPY and (entry.backend, entry.call.mode) in samples
+        ]
+        + [
+            row(backend, case.operation, case, direction, error=worded(raised))
+            for backend, raised in errors
+        ],
+        copy_bandwidth=2 * given.x.nbytes / blocks.medians(samples[_COPY, "out"]).wall,
+        compile_seconds=compile_seconds,
+    )
+
+
+def _has_graphs(case: Case, where: torch.device) -> bool:
+    return where.type == "cuda" and case.elements <= _LARGEST_IN_GRAPH
+
+
+def _called_once(
+    contender: Contender, direction: str, given: Inputs, graphs: bool
+) -> Iterator[Call]:
+    """Yield each call after a first run of it: what it raises or compiles, it does here."""
+    eager = []
+    for call in calls.of_contender(contender, direction, given):
+        call.function()
+        eager.append(call)
+        yield call
+    for call in eager:
+        if graphs and calls.can_be_captured(call, direction):
+            yield calls.captured(call)
+
+
+def _copies(given: Inputs, graphs: bool) -> Iterator[Call]:
+    copy = calls.of_copy(given)
+    yield copy
+    if graphs:
+        yield calls.captured(copy)
+
+
+def _per_work(samples: list[Sample], works: int) -> list[Sample]:
+    return [
+        Sample(sample.wall / works, None if sample.cpu is None else sample.cpu / works)
+        for sample in samples
+    ]
+
+
+def _figures(
+    entry: _Entry,
+    case: Case,
+    direction: str,
+    moved: int,
+    samples: dict[tuple[str, str], list[Sample]],
+    baseline: str,
+) -> dict[str, Any]:
+    mode = entry.call.mode
+    own = samples[entry.backend, mode]
+    theirs = samples.get((baseline, mode)) if entry.backend != baseline else None
+    copies = samples[_COPY, "graph" if mode == "graph" else "out"]
+    copied = 2 * case.elements * torch.float32.itemsize
+    ratios = [a.wall / b.wall for a, b in zip(theirs, own, strict=True)] if theirs else None
+    interval = ratio.median_interval(ratios) if ratios else None
+    shares = [moved * b.wall / (copied * a.wall) for a, b in zip(own, copies, strict=True)]
+    median = blocks.medians(own)
+    return row(
+        entry.backend,
+        case.operation,
+        case,
+        direction,
+        mode=mode,
+        via=entry.call.via,
+        ratio=interval,
+        verdict=ratio.verdict(interval["low"], interval["high"]) if interval else None,
+        ns_per_element=1e9 * median.wall / case.elements,
+        cpu_ns_per_element=None if median.cpu is None else 1e9 * median.cpu / case.elements,
+        copy_percent=100 * statistics.median(shares),
+        rounds=len(own),
+    )
+
+
+def row(
+    backend: str,
+    operation: str,
+    case: Case | None = None,
+    direction: str | None = None,
+    **figures: Any,
+) -> dict[str, Any]:
+    """Return a row with every key, None where there is nothing to say."""
+    keys = "error mode via ratio verdict ns_per_element cpu_ns_per_element copy_percent rounds"
+    return {
+        "backend": backend,
+        "operation": operation,
+        "shape": None,
+        "values": None,
+        **(case.described() if case else {}),
+        "direction": direction,
+        **dict.fromkeys(keys.split()),
+        **figures,
+    }
+
+
+def worded(error: Exception) -> str:
+    """Return an error as one line."""
+    kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".splitlines()[0]

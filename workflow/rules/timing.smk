@@ -1,0 +1,21 @@
+# Timed alone: all the cores that Snakemake has on this machine, so that nothing runs beside it.
+rule timing_operators:
+    input:
+        built_libraries(),
+    output:
+        "<results>/timing/operators.json",
+    log:
+        "<logs>/timing/operators.log",
+    benchmark:
+        "<benchmarks>/timing/operators.tsv"
+    threads: workflow.resource_settings.cores or 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime=lambda wildcards, attempt: 20 * attempt,
+    params:
+        code=codebase.digest("timing"),
+        torch=toolchain.torch_version(),
+        device=SETTINGS.device,
+        operators=[identity(backend) for backend in SETTINGS.backends],
+    shell:
+        "exec python -m opproof timing operators > {log:q} 2>&1"
