@@ -1,5 +1,5 @@
-// The activation, its derivative and its second derivative over a tensor: operators, and their
-// kernels for the CPU.
+// The activation, its derivative and its second derivative over a tensor: the operators' schemas, and
+// their kernels for the CPU.
 
 #include "elementwise.h"
 
@@ -55,41 +55,6 @@ void map_tensors(const Tensor& out, const In&... in) {
   });
 }
 
-Tensor forward(const Tensor& x) {
-  Tensor input = dense(x);
-  Tensor out = torch::stable::empty_like(input);
-  map_tensors<Forward>(out, input);
-  return out;
-}
-
-Tensor backward(const Tensor& grad, const Tensor& x) {
-  check_like(grad, x, "grad");
-  Tensor input = dense(x);
-  Tensor out = torch::stable::empty_like(input);
-  map_tensors<Backward>(out, in_layout_of(input, grad), input);
-  return out;
-}
-
-Tensor double_backward(const Tensor& grad_grad, const Tensor& grad, const Tensor& x) {
-  check_like(grad_grad, x, "grad_grad");
-  check_like(grad, x, "grad");
-  Tensor input = dense(x);
-  Tensor out = torch::stable::empty_like(input);
-  map_tensors<DoubleBackward>(out, in_layout_of(input, grad_grad), in_layout_of(input, grad), input);
-  return out;
-}
-
-void forward_out(const Tensor& x, Tensor& out) {
-  check_out(out, x);
-  map_tensors<Forward>(out, x);
-}
-
-void backward_out(const Tensor& grad, const Tensor& x, Tensor& out) {
-  check_like(grad, x, "grad");
-  check_out(out, x);
-  map_tensors<Backward>(out, in_layout_of(x, grad), x);
-}
-
 int64_t use_isa(int64_t level) {
   int64_t best = static_cast<int64_t>(best_isa());
   isa() = static_cast<Isa>(level < 0 ? best : std::min(level, best));
@@ -98,6 +63,8 @@ int64_t use_isa(int64_t level) {
 
 }  // namespace
 }  // namespace opproof
+
+#include "elementwise_operators.h"
 
 OPPROOF_DEFINE(library) {
   library.def("forward(Tensor x) -> Tensor");
@@ -111,13 +78,7 @@ OPPROOF_DEFINE(library) {
   library.def("use_isa(int level) -> int");
 }
 
-OPPROOF_REGISTER(CPU, library) {
-  library.impl("forward", TORCH_BOX(&opproof::forward));
-  library.impl("backward", TORCH_BOX(&opproof::backward));
-  library.impl("double_backward", TORCH_BOX(&opproof::double_backward));
-  library.impl("forward_out", TORCH_BOX(&opproof::forward_out));
-  library.impl("backward_out", TORCH_BOX(&opproof::backward_out));
-}
+OPPROOF_REGISTER(CPU, library) { opproof::implement(library); }
 
 OPPROOF_REGISTER(CompositeExplicitAutograd, library) {
   library.impl("use_isa", TORCH_BOX(&opproof::use_isa));

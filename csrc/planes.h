@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "scalar.h"
 #include "tensor.h"
 
 namespace opproof {
@@ -11,8 +12,8 @@ namespace opproof {
 struct Planes {
   int64_t count, height, width;  // of the input
 
-  int64_t rows() const { return height / 2; }     // of an output's plane
-  int64_t columns() const { return width / 2; }   // of an output's row
+  OPPROOF_INLINE int64_t rows() const { return height / 2; }     // of a plane of the output
+  OPPROOF_INLINE int64_t columns() const { return width / 2; }   // of its rows
   int64_t outputs() const { return count * rows() * columns(); }
   bool leaves_none_over() const { return height % 2 == 0 && width % 2 == 0; }
 };

@@ -1,12 +1,10 @@
-// Activation, pool and activation in one: operators, and their kernels for the CPU.
+// Activation, pool and activation in one: the operators' schemas, and their kernels for the CPU.
 //
 // A kernel works through blocks of whole windows that fit into the first-level cache: a pass each to
 // activate, to pool, and to activate again, over contiguous values, which the compiler vectorises
 // whatever the width of a plane.
 
 #include "pooled.h"
-
-#include <tuple>
 
 #include "cpu.h"
 #include "planes.h"
@@ -181,7 +179,7 @@ OPPROOF_INLINE void spread(const Block& block, const F* factors, F* values) {
 }
 
 template <class T>
-void forward_kernel(const Planes& planes, const T* x, T* y) {
+void forward_kernel(const Tensor&, const Planes& planes, const T* x, T* y) {
   using F = Computed<T>;
   for_each_block(planes, [=](const Block& block) __attribute__((always_inline)) {
     alignas(64) F values[4 * kWindows], means[kWindows];
@@ -196,7 +194,7 @@ void forward_kernel(const Planes& planes, const T* x, T* y) {
 }
 
 template <class T>
-void backward_kernel(const Planes& planes, const T* grad, const T* x, T* out) {
+void backward_kernel(const Tensor&, const Planes& planes, const T* grad, const T* x, T* out) {
   using F = Computed<T>;
   for_each_block(planes, [=](const Block& block) __attribute__((always_inline)) {
     alignas(64) F values[4 * kWindows], derivatives[4 * kWindows], means[kWindows],
@@ -221,8 +219,8 @@ void backward_kernel(const Planes& planes, const T* grad, const T* x, T* out) {
 
 // Window by window: nobody trains with it.
 template <class T>
-void double_backward_kernel(const Planes& planes, const T* grad_grad, const T* grad, const T* x,
-                            T* out_grad, T* out_x) {
+void double_backward_kernel(const Tensor&, const Planes& planes, const T* grad_grad, const T* grad,
+                            const T* x, T* out_grad, T* out_x) {
   using F = Computed<T>;
   for_each_block(planes, [=](const Block& block) __attribute__((always_inline)) {
     for (int64_t row = 0; row < block.rows; ++row) {
@@ -243,62 +241,10 @@ void double_backward_kernel(const Planes& planes, const T* grad_grad, const T* g
   });
 }
 
-template <class T>
-T* data(const Tensor& tensor) {
-  return static_cast<T*>(tensor.mutable_data_ptr());
-}
-
-// An input's gradient, zero where a row or column takes no part.
-Tensor gradient_like(const Tensor& x, const Planes& planes) {
-  Tensor out = torch::stable::empty_like(x);
-  if (!planes.leaves_none_over()) torch::stable::zero_(out);
-  return out;
-}
-
-Tensor forward(const Tensor& x) {
-  Planes planes = planes_of(x);
-  Tensor input = torch::stable::contiguous(x);
-  Tensor out = torch::stable::new_empty(input, pooled_sizes(x));
-  if (planes.outputs() == 0) return out;
-  dispatch(x.scalar_type(), [&](auto type) {
-    using T = decltype(type);
-    forward_kernel(planes, data<const T>(input), data<T>(out));
-  });
-  return out;
-}
-
-Tensor backward(const Tensor& grad, const Tensor& x) {
-  Planes planes = planes_of(x);
-  check_pooled(grad, x);
-  Tensor input = torch::stable::contiguous(x), above = torch::stable::contiguous(grad);
-  Tensor out = gradient_like(input, planes);
-  if (planes.outputs() == 0) return out;
-  dispatch(x.scalar_type(), [&](auto type) {
-    using T = decltype(type);
-    backward_kernel(planes, data<const T>(above), data<const T>(input), data<T>(out));
-  });
-  return out;
-}
-
-std::tuple<Tensor, Tensor> double_backward(const Tensor& grad_grad, const Tensor& grad,
-                                           const Tensor& x) {
-  Planes planes = planes_of(x);
-  check_like(grad_grad, x, "grad_grad");
-  check_pooled(grad, x);
-  Tensor input = torch::stable::contiguous(x), above = torch::stable::contiguous(grad),
-         beside = torch::stable::contiguous(grad_grad);
-  Tensor out_grad = torch::stable::empty_like(above), out_x = gradient_like(input, planes);
-  if (planes.outputs() == 0) return {out_grad, out_x};
-  dispatch(x.scalar_type(), [&](auto type) {
-    using T = decltype(type);
-    double_backward_kernel(planes, data<const T>(beside), data<const T>(above),
-                           data<const T>(input), data<T>(out_grad), data<T>(out_x));
-  });
-  return {out_grad, out_x};
-}
-
 }  // namespace
 }  // namespace opproof
+
+#include "pooled_operators.h"
 
 OPPROOF_DEFINE(library) {
   library.def("pooled_forward(Tensor x) -> Tensor");
@@ -307,8 +253,4 @@ OPPROOF_DEFINE(library) {
       "pooled_double_backward(Tensor grad_grad, Tensor grad, Tensor x) -> (Tensor, Tensor)");
 }
 
-OPPROOF_REGISTER(CPU, library) {
-  library.impl("pooled_forward", TORCH_BOX(&opproof::forward));
-  library.impl("pooled_backward", TORCH_BOX(&opproof::backward));
-  library.impl("pooled_double_backward", TORCH_BOX(&opproof::double_backward));
-}
+OPPROOF_REGISTER(CPU, library) { opproof::implement(library); }
