@@ -134,7 +134,8 @@ OPPROOF_INLINE typename Four<F>::Values pair_sums(const F* from) {
 
 // Multiplies four pairs of neighbours, each pair by one factor.
 template <class F>
-OPPROOF_INLINE void multiply_pairs(F* values, typename Four<F>::Values factors) {
+OPPROOF_INLINE void multiply_pairs(F* values, const Four<F>& four) {
+  auto factors = four.values;
   auto left = Four<F>::load(values).values, right = Four<F>::load(values + 4).values;
   Four<F>{left * __builtin_shufflevector(factors, factors, 0, 0, 1, 1)}.store(values);
   Four<F>{right * __builtin_shufflevector(factors, factors, 2, 2, 3, 3)}.store(values + 4);
@@ -166,7 +167,7 @@ OPPROOF_INLINE void spread(const Block& block, const F* factors, F* values) {
     const F* factor = factors + row * block.columns;
     int64_t i = 0;
     for (; i + 4 <= block.columns; i += 4) {
-      auto four = Four<F>::load(factor + i).values;
+      auto four = Four<F>::load(factor + i);
       multiply_pairs(upper + 2 * i, four);
       multiply_pairs(lower + 2 * i, four);
     }

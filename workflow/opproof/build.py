@@ -274,6 +274,7 @@ def _describe(entry: Library, folder: Path, error: str | None) -> dict[str, Any]
         "sources": {_name(path): artifact.file_digest(path) for path in sources.files(entry)},
         "torch": torch.__version__,
         "stable_abi": entry.header is not None,
+        "user": entry.user,
         "cxx11_abi": torch.compiled_with_cxx11_abi(),
         "compiler": toolchain.compiler_version(),
         "flags": _flags(folder, cuda=False),

@@ -12,12 +12,14 @@ from opproof.operators import Activation
 class LeNet5(nn.Module):
     """Two convolutions, two average pools, three linear layers; activations between all of them.
 
-    Takes images [batch, 1, 28, 28], returns logits [batch, 10].
+    Takes images [batch, 1, 28, 28], returns logits [batch, 10]. `pooled` is activation, pool and
+    activation in one, in place of the three.
     """
 
-    def __init__(self, activation: Activation) -> None:
+    def __init__(self, activation: Activation, pooled: Activation | None = None) -> None:
         super().__init__()
         self.activation = activation
+        self.pooled = pooled
         self.conv1 = nn.Conv2d(1, 6, kernel_size=5)
         self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
         self.pool = nn.AvgPool2d(2)
@@ -27,21 +29,23 @@ class LeNet5(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         activation = self.activation
-        x = activation(self.conv1(images))
-        x = activation(self.pool(x))
-        x = activation(self.conv2(x))
-        x = activation(self.pool(x))
+        pooled = self.pooled or self._pooled
+        x = pooled(self.conv1(images))
+        x = pooled(self.conv2(x))
         x = x.flatten(1)
         x = activation(self.fc1(x))
         x = activation(self.fc2(x))
         return self.fc3(x)
 
+    def _pooled(self, x: Tensor) -> Tensor:
+        return self.activation(self.pool(self.activation(x)))
 
-def initial_model(seed: int, activation: Activation) -> LeNet5:
+
+def initial_model(seed: int, activation: Activation, pooled: Activation | None = None) -> LeNet5:
     """Return the network, on the CPU, with the weights that the seed determines."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_stream(seed, 0))
-        return LeNet5(activation)
+        return LeNet5(activation, pooled)
 
 
 def sample_orders(seed: int, samples: int) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from opproof import library
+from opproof import library, rules
 from opproof.errors import BackendError, UserError
 from opproof.settings import Backend
 
@@ -23,8 +23,7 @@ def resolve(backend: Backend, output: Path) -> Activation:
 
     Raises BackendError where `op` names nothing that can be called, and as library.load does.
     """
-    if backend.library:
-        library.load(output, backend.library)
+    _load_library(backend, output)
     return _find(backend.op)
 
 
@@ -35,9 +34,13 @@ def resolve_pooled(backend: Backend, output: Path) -> Activation | None:
     """
     if backend.pooled is None:
         return None
+    _load_library(backend, output)
+    return _find(backend.pooled)
+
+
+def _load_library(backend: Backend, output: Path) -> None:
     if backend.library:
         library.load(output, backend.library)
-    return _find(backend.pooled)
 
 
 def _find(op: str) -> Activation:
@@ -54,7 +57,9 @@ def _find(op: str) -> Activation:
 
 def _registered(op: str) -> Activation:
     namespace, _, name = op.partition("::")
-    return getattr(getattr(torch.ops, namespace), name).default
+    operator = getattr(getattr(torch.ops, namespace), name).default
+    rules.complete_users(op)
+    return operator
 
 
 def _imported(op: str) -> Activation:

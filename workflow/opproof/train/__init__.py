@@ -70,6 +70,8 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
     else:
         where = device.resolve(settings.device)
         device.set_arithmetic(settings.precision, where)
+        # Verification has filled fresh memory with NaN and seen none of it; here it would only cost.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         record["device"] = where.type
         try:
             with GpuSampler(where) as sampler:
@@ -95,6 +97,7 @@ def _train_seeds(
     data = Path(settings.data.folder)
     trainer = Trainer(
         operators.resolve(backend, output),
+        operators.resolve_pooled(backend, output),
         settings.train,
         _engine(settings, where),
         torch.from_numpy(mnist.read(data, mnist.TEST_LABELS)).long(),
@@ -137,6 +140,7 @@ def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str
     return artifact.json_digest(
         {
             "op": backend.op,
+            "pooled": backend.pooled,
             "operator": codebase.operator_digest(backend.op),
             "library": built and built["sha256"],
             "engine": settings.engine,

@@ -56,6 +56,7 @@ class Trainer:
     """Trains runs of one backend, one after another, on data that the engine holds."""
 
     activation: Activation
+    pooled: Activation | None
     training: Training
     engine: Engine
     test_labels: Tensor  # int64 [10000], on the CPU
@@ -80,7 +81,7 @@ class Trainer:
     def _train(
         self, seed: int, state: RunState, history: History, progress: Progress
     ) -> str | None:
-        model = initial_model(seed, self.activation).to(self.device)
+        model = initial_model(seed, self.activation, self.pooled).to(self.device)
         # foreach groups the parameters, which changes the last bits: off, alike in every engine.
         optimizer = torch.optim.NAdam(
             model.parameters(), lr=self.training.learning_rate, foreach=False

@@ -1,0 +1,101 @@
+"""A proven operator for a model of one's own: what `opproof.load` returns, and where that is."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from opproof import artifact, build, library, operators, sources, toolchain
+from opproof.backends import BACKENDS, LIBRARIES
+from opproof.errors import UserError
+from opproof.settings import Backend, Build, Library, Settings
+
+# As the configuration's own defaults.
+_DEFAULT_BUILD = Build(cuda="auto", cuda_arch_list="8.0;9.0+PTX")
+
+
+class Operator(nn.Module):
+    """An operator as a module without parameters; call it, or use it as a layer.
+
+    Differentiable twice; traced by torch.compile as one node; under autocast it computes in the
+    dtype that it is given. Pickling keeps the name: the operator is loaded again where it is unpickled.
+    """
+
+    def __init__(self, name: str, config: Path | None = None) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self._find()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply it to a floating tensor; "pooled" takes [..., height, width] and halves both."""
+        return self._operator(x)
+
+    def extra_repr(self) -> str:
+        return repr(self.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An operator of torch's registry can't be pickled, nor need it be.
+        return {key: value for key, value in self.__dict__.items() if key != "_operator"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._find()
+
+    def _find(self) -> None:
+        self._operator = find(self.name, self.config)
+
+
+def find(name: str, config: Path | None) -> operators.Activation:
+    """Return the operator of a backend: of those built in, or of a configuration file's.
+
+    Raises UserError and BackendError as `opproof.load`.
+    """
+    if config:
+        settings = _settings(config)
+        backend, folder, choice = settings.backend(name), Path(settings.output), settings.build
+        libraries = {entry.name: entry for entry in settings.libraries}
+    else:
+        backend, folder, choice = _built_in(name), Path("results"), _DEFAULT_BUILD
+        libraries = LIBRARIES
+    if backend.library:
+        folder = _folder_with(libraries[backend.library], choice, folder)
+    return operators.resolve_pooled(backend, folder) or operators.resolve(backend, folder)
+
+
+def _built_in(name: str) -> Backend:
+    if name not in BACKENDS:
+        raise UserError(f"{name!r} is no operator; allowed: {', '.join(BACKENDS)}")
+    return BACKENDS[name]
+
+
+def _settings(path: Path) -> Settings:
+    from opproof import config  # needs jsonschema and yaml, which are not asked for otherwise
+
+    return config.load(path)
+
+
+def _folder_with(entry: Library, choice: Build, output: Path) -> Path:
+    """Return the pipeline's output folder if it has the library, else the cache that then has."""
+    if library.record_path(output, entry.name).exists():
+        return output
+    cache = _cache(entry, choice)
+    if not library.record_path(cache, entry.name).exists():
+        build.build(entry, choice, cache)
+    return cache
+
+
+def _cache(entry: Library, choice: Build) -> Path:
+    """Return the folder of the user's cache for the library: another one for all that matters."""
+    digest = artifact.json_digest(
+        {
+            "files": [artifact.file_digest(path) for path in sources.files(entry)],
+            "toolchain": toolchain.describe(),
+            "build": [choice.cuda, choice.cuda_arch_list],
+            "torch": torch.version.cuda,
+        }
+    )
+    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return root / "opproof" / digest[:16]
