@@ -20,7 +20,7 @@ class Operator(nn.Module):
     """An operator as a module without parameters; call it, or use it as a layer.
 
     Differentiable twice; traced by torch.compile as one node; under autocast it computes in the
-    dtype that it is given. Pickling keeps the name: the operator is loaded again where it is unpickled.
+    dtype that it is given. Pickling keeps the name: the operator is loaded again on unpickling.
     """
 
     def __init__(self, name: str, config: Path | None = None) -> None:

@@ -70,7 +70,7 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
     else:
         where = device.resolve(settings.device)
         device.set_arithmetic(settings.precision, where)
-        # Verification has filled fresh memory with NaN and seen none of it; here it would only cost.
+        # Verification fills fresh memory with NaN, to see any of it; here that would only cost.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         record["device"] = where.type
         try:
