@@ -1,8 +1,8 @@
 """Loads a library of the build stage and completes its operators.
 
 Every library of OpProof's own registers, in the namespace opproof_{library}, forward(x),
-backward(grad, x) and double_backward(grad_grad, grad, x), all of x's shape and dtype. Those that are
-compiled for a header have more: elementwise.cpp and pooled.cpp in csrc/ say which.
+backward(grad, x) and double_backward(grad_grad, grad, x), all of x's shape and dtype. Those
+that are compiled for a header have more: elementwise.cpp and pooled.cpp in csrc/ say which.
 """
 
 import functools
