@@ -51,6 +51,30 @@ OPPROOF_AVX512 void run_avx512(const Body& body, int64_t begin, int64_t end) {
   body(begin, end);
 }
 
+// Elements between two prefetches, and how far ahead these are: arithmetic alone leaves too few loads
+// under way to hide the latency of memory.
+constexpr int64_t kBlock = 64;
+constexpr int64_t kAhead = 512;
+
+template <class T>
+OPPROOF_INLINE void prefetch(const T* from) {
+  const char* start = reinterpret_cast<const char*>(from + kAhead);
+  for (int64_t offset = 0; offset < static_cast<int64_t>(kBlock * sizeof(T)); offset += 64) {
+    __builtin_prefetch(start + offset);
+  }
+}
+
+// Calls work(begin, count) for pieces of [begin, end), having prefetched what follows each.
+template <class Work, class... In>
+OPPROOF_INLINE void in_blocks(int64_t begin, int64_t end, const Work& work, const In*... in) {
+  int64_t i = begin;
+  for (; i + kBlock <= end; i += kBlock) {
+    (prefetch(in + i), ...);
+    work(i, kBlock);
+  }
+  work(i, end - i);
+}
+
 // Calls body(begin, end), whose call operator must be inlined, on torch's threads.
 template <class Body>
 void parallel(int64_t count, int64_t least_per_thread, const Body& body) {

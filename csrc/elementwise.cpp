@@ -12,19 +12,6 @@ namespace {
 // As torch's own elementwise loops: less is not worth waking a thread.
 constexpr int64_t kLeastPerThread = 32768;
 
-// Elements between two prefetches, and how far ahead they are: arithmetic alone leaves too few
-// loads under way to hide the latency of memory.
-constexpr int64_t kBlock = 64;
-constexpr int64_t kAhead = 512;
-
-template <class T>
-OPPROOF_INLINE void prefetch(const T* from) {
-  const char* start = reinterpret_cast<const char*>(from + kAhead);
-  for (int64_t offset = 0; offset < static_cast<int64_t>(kBlock * sizeof(T)); offset += 64) {
-    __builtin_prefetch(start + offset);
-  }
-}
-
 // out[i] = op(in[i]...), computed in float or double.
 template <class Op, class T, class... In>
 OPPROOF_INLINE void apply(int64_t count, T* __restrict__ out, const In* __restrict__... in) {
@@ -35,19 +22,15 @@ OPPROOF_INLINE void apply(int64_t count, T* __restrict__ out, const In* __restri
 template <class Op, class T, class... In>
 void map(int64_t count, T* out, const In*... in) {
   parallel(count, kLeastPerThread, [=](int64_t begin, int64_t end) __attribute__((always_inline)) {
-    int64_t i = begin;
-    for (; i + kBlock <= end; i += kBlock) {
-      (prefetch(in + i), ...);
-      apply<Op>(kBlock, out + i, in + i...);
-    }
-    apply<Op>(end - i, out + i, in + i...);
+    in_blocks(begin, end, [=](int64_t i, int64_t size) __attribute__((always_inline)) {
+      apply<Op>(size, out + i, in + i...);
+    }, in...);
   });
 }
 
 // All tensors are dense and of one layout: it does not matter which element is where.
 template <class Op, class... In>
 void map_tensors(const Tensor& out, const In&... in) {
-  if (out.numel() == 0) return;
   dispatch(out.scalar_type(), [&](auto type) {
     using T = decltype(type);
     map<Op>(out.numel(), static_cast<T*>(out.mutable_data_ptr()),

@@ -57,7 +57,6 @@ void map(cudaStream_t stream, int64_t count, T* out, const In*... in) {
 // All tensors are dense and of one layout: it does not matter which element is where.
 template <class Op, class... In>
 void map_tensors(const Tensor& out, const In&... in) {
-  if (out.numel() == 0) return;
   torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
   dispatch(out.scalar_type(), [&](auto type) {
     using T = decltype(type);

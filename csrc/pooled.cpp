@@ -6,6 +6,8 @@
 
 #include "pooled.h"
 
+#include <type_traits>
+
 #include "cpu.h"
 #include "planes.h"
 
@@ -71,7 +73,6 @@ OPPROOF_INLINE void store(const F* from, int64_t count, T* to) {
 // The block's input as rows of 2 columns values, one below the other.
 template <class T, class F>
 OPPROOF_INLINE void load_input(const Block& block, const T* x, F* to) {
-  if (block.is_contiguous()) return load(x + block.input(0), 4 * block.windows(), to);
   int64_t width = 2 * block.columns;
   for (int64_t i = 0; i < block.rows; ++i) {
     load(x + block.input(i), width, to + 2 * i * width);
@@ -81,7 +82,6 @@ OPPROOF_INLINE void load_input(const Block& block, const T* x, F* to) {
 
 template <class T, class F>
 OPPROOF_INLINE void store_input(const Block& block, const F* from, T* to) {
-  if (block.is_contiguous()) return store(from, 4 * block.windows(), to + block.input(0));
   int64_t width = 2 * block.columns;
   for (int64_t i = 0; i < block.rows; ++i) {
     store(from + 2 * i * width, width, to + block.input(i));
@@ -134,49 +134,69 @@ OPPROOF_INLINE typename Four<F>::Values pair_sums(const F* from) {
 
 // Multiplies four pairs of neighbours, each pair by one factor.
 template <class F>
-OPPROOF_INLINE void multiply_pairs(F* values, const Four<F>& four) {
+OPPROOF_INLINE void multiply_pairs(const F* from, const Four<F>& four, F* to) {
   auto factors = four.values;
-  auto left = Four<F>::load(values).values, right = Four<F>::load(values + 4).values;
-  Four<F>{left * __builtin_shufflevector(factors, factors, 0, 0, 1, 1)}.store(values);
-  Four<F>{right * __builtin_shufflevector(factors, factors, 2, 2, 3, 3)}.store(values + 4);
+  auto left = Four<F>::load(from).values, right = Four<F>::load(from + 4).values;
+  Four<F>{left * __builtin_shufflevector(factors, factors, 0, 0, 1, 1)}.store(to);
+  Four<F>{right * __builtin_shufflevector(factors, factors, 2, 2, 3, 3)}.store(to + 4);
 }
 
 // The mean of each window of the block's values.
 template <class F>
 OPPROOF_INLINE void pool(const Block& block, const F* values, F* means) {
-  int64_t width = 2 * block.columns;
-  for (int64_t row = 0; row < block.rows; ++row) {
+  int64_t columns = block.columns, width = 2 * columns;
+  for (int64_t row = 0; row < block.rows; ++row, means += columns) {
     const F *upper = values + 2 * row * width, *lower = upper + width;
-    F* mean = means + row * block.columns;
     int64_t i = 0;
-    for (; i + 4 <= block.columns; i += 4) {
-      Four<F>{F(0.25) * (pair_sums(upper + 2 * i) + pair_sums(lower + 2 * i))}.store(mean + i);
+    for (; i + 4 <= columns; i += 4) {
+      Four<F>{F(0.25) * (pair_sums(upper + 2 * i) + pair_sums(lower + 2 * i))}.store(means + i);
     }
-    for (; i < block.columns; ++i) {
-      mean[i] = F(0.25) * ((upper[2 * i] + upper[2 * i + 1]) + (lower[2 * i] + lower[2 * i + 1]));
+    for (; i < columns; ++i) {
+      means[i] = F(0.25) * ((upper[2 * i] + upper[2 * i + 1]) + (lower[2 * i] + lower[2 * i + 1]));
     }
   }
 }
 
-// Multiplies the block's values, each by its window's factor.
+// The block's values, each times its window's factor.
 template <class F>
-OPPROOF_INLINE void spread(const Block& block, const F* factors, F* values) {
-  int64_t width = 2 * block.columns;
-  for (int64_t row = 0; row < block.rows; ++row) {
-    F *upper = values + 2 * row * width, *lower = upper + width;
-    const F* factor = factors + row * block.columns;
+OPPROOF_INLINE void spread(const Block& block, const F* factors, const F* values, F* to) {
+  int64_t columns = block.columns, width = 2 * columns;
+  for (int64_t row = 0; row < block.rows; ++row, factors += columns) {
     int64_t i = 0;
-    for (; i + 4 <= block.columns; i += 4) {
-      auto four = Four<F>::load(factor + i);
-      multiply_pairs(upper + 2 * i, four);
-      multiply_pairs(lower + 2 * i, four);
+    for (; i + 4 <= columns; i += 4) {
+      auto four = Four<F>::load(factors + i);
+      multiply_pairs(values + 2 * i, four, to + 2 * i);
+      multiply_pairs(values + width + 2 * i, four, to + width + 2 * i);
     }
-    for (; i < block.columns; ++i) {
-      for (F* each : {upper + 2 * i, upper + 2 * i + 1, lower + 2 * i, lower + 2 * i + 1}) {
-        *each *= factor[i];
+    for (; i < columns; ++i) {
+      for (int64_t at : {2 * i, 2 * i + 1, width + 2 * i, width + 2 * i + 1}) {
+        to[at] = values[at] * factors[i];
       }
     }
+    values += 2 * width;
+    to += 2 * width;
   }
+}
+
+template <class T, class F>
+OPPROOF_INLINE void activate(const T* from, int64_t count, F* values) {
+  in_blocks(0, count, [=](int64_t begin, int64_t size) __attribute__((always_inline)) {
+#pragma omp simd
+    for (int64_t i = begin; i < begin + size; ++i) values[i] = Activation::value(widen(from[i]));
+  }, from);
+}
+
+// `next` is prefetched alongside: what will be written after this.
+template <class T, class F>
+OPPROOF_INLINE void activate(const T* from, int64_t count, F* values, F* derivatives, const T* next) {
+  in_blocks(0, count, [=](int64_t begin, int64_t size) __attribute__((always_inline)) {
+#pragma omp simd
+    for (int64_t i = begin; i < begin + size; ++i) {
+      auto both = Activation::value_and_derivative(widen(from[i]));
+      values[i] = both.value;
+      derivatives[i] = both.derivative;
+    }
+  }, from, next);
 }
 
 template <class T>
@@ -184,12 +204,14 @@ void forward_kernel(const Tensor&, const Planes& planes, const T* x, T* y) {
   using F = Computed<T>;
   for_each_block(planes, [=](const Block& block) __attribute__((always_inline)) {
     alignas(64) F values[4 * kWindows], means[kWindows];
-    load_input(block, x, values);
-#pragma omp simd
-    for (int64_t i = 0; i < 4 * block.windows(); ++i) values[i] = Activation::value(values[i]);
+    if (block.is_contiguous()) {
+      activate(x + block.input(0), 4 * block.windows(), values);
+    } else {
+      load_input(block, x, values);
+      activate(values, 4 * block.windows(), values);
+    }
     pool(block, values, means);
-#pragma omp simd
-    for (int64_t i = 0; i < block.windows(); ++i) means[i] = Activation::value(means[i]);
+    activate(means, block.windows(), means);
     store_output(block, means, y);
   });
 }
@@ -200,12 +222,11 @@ void backward_kernel(const Tensor&, const Planes& planes, const T* grad, const T
   for_each_block(planes, [=](const Block& block) __attribute__((always_inline)) {
     alignas(64) F values[4 * kWindows], derivatives[4 * kWindows], means[kWindows],
         factors[kWindows];
-    load_input(block, x, values);
-#pragma omp simd
-    for (int64_t i = 0; i < 4 * block.windows(); ++i) {
-      auto both = Activation::value_and_derivative(values[i]);
-      values[i] = both.value;
-      derivatives[i] = both.derivative;
+    if (block.is_contiguous()) {
+      activate(x + block.input(0), 4 * block.windows(), values, derivatives, out + block.input(0));
+    } else {
+      load_input(block, x, values);
+      activate(values, 4 * block.windows(), values, derivatives, values);
     }
     pool(block, values, means);
     load_output(block, grad, factors);
@@ -213,7 +234,10 @@ void backward_kernel(const Tensor&, const Planes& planes, const T* grad, const T
     for (int64_t i = 0; i < block.windows(); ++i) {
       factors[i] = F(0.25) * factors[i] * Activation::derivative(means[i]);
     }
-    spread(block, factors, derivatives);
+    if constexpr (std::is_same_v<T, F>) {
+      if (block.is_contiguous()) return spread(block, factors, derivatives, out + block.input(0));
+    }
+    spread(block, factors, derivatives, derivatives);
     store_input(block, derivatives, out);
   });
 }

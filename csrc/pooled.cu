@@ -105,6 +105,7 @@ template <class Op, class Index, class... Pointers>
 void launch_indexed(const Tensor& x, const Planes& planes, Pointers... pointers) {
   torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
   int64_t count = planes.outputs();
+  if (count == 0) return;
   for_each_window<Op, Index><<<blocks_for(count), kThreads, 0, current_stream(x)>>>(
       planes, count, pointers...);
   check_launch();

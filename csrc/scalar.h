@@ -56,6 +56,11 @@ OPPROOF_INLINE float divide(float a, float b) {
 #endif
 }
 
+// x, or -x where the sign of y is set.
+OPPROOF_INLINE float times_sign(float x, float y) {
+  return from_bits(bits(x) ^ (bits(y) & 0x80000000u));
+}
+
 OPPROOF_INLINE float magnitude(float x) { return from_bits(bits(x) & 0x7fffffffu); }
 
 // The smaller of |x| and a positive limit, which it also is for NaN: compared as integers, in one
