@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.opproof-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env test-env run quick test lint tensorboard clean clean-checkpoints distclean
+.PHONY: help env test-env run quick test lint timing gpu-check tensorboard clean clean-checkpoints distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -49,11 +49,19 @@ test: test-env ## every test
 lint: test-env ## style and types, as the tests check them
 	@"$(BIN)/python" -m pytest tests/unit/test_style.py
 
+timing: env ## what the operators of CONFIG cost, up to 1e8 elements: some minutes, alone on the machine
+	@"$(BIN)/python" -m opproof build --config "$(CONFIG)"
+	@"$(BIN)/python" -m opproof timing operators --config "$(CONFIG)" --large
+
+# In any Python that has torch, numpy and pytest; nothing is installed, nothing fetched.
+gpu-check: ## tests and timings on this machine's GPU, with PYTHON (python3), into gpu-check/
+	@PYTHONPATH=workflow "$(PYTHON)" -m tests.gpu --output gpu-check
+
 tensorboard: env ## the training curves of CONFIG in a browser, on PORT (6006)
 	@"$(BIN)/python" -m opproof tensorboard --config "$(CONFIG)" --port "$(PORT)"
 
 clean: ## remove what runs have made; MNIST and VENV stay
-	rm -rf results results-quick .snakemake
+	rm -rf results results-quick gpu-check .snakemake
 
 clean-checkpoints: ## remove the state of runs alone: the next run that needs it trains anew
 	rm -rf results/state results-quick/state

@@ -10,8 +10,6 @@ from torch.nn import functional as F
 
 from opproof.verify import gpu
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-
 CHECKS = {"device": gpu.stays_on_device, "stream": gpu.side_stream, "graph": gpu.cuda_graph}
 
 
