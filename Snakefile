@@ -1,4 +1,4 @@
-# OpProof: data -> build -> verify -> train -> summary -> check. One stage, one file of rules.
+# OpProof: data -> build -> verify -> train, timing -> summary -> check. One stage, one file of rules.
 from snakemake.utils import min_version
 
 min_version("9.27")
@@ -10,6 +10,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/build.smk"
 include: "workflow/rules/verify.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/timing.smk"
 include: "workflow/rules/summary.smk"
 
 

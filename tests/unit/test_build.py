@@ -128,6 +128,7 @@ def test_the_record_says_what_the_library_was_made_of_and_how(output: Path) -> N
         "sources": {"aten_gelu.cpp": artifact.file_digest(CSRC / "aten_gelu.cpp")},
         "torch": str(torch.__version__),
         "stable_abi": False,
+        "user": False,
         "cxx11_abi": torch.compiled_with_cxx11_abi(),
         "compiler": first_line(os.environ.get("CXX", "c++"), "--version"),
         "cuda": {"built": False, "reason": "it has no CUDA source"},
@@ -143,15 +144,11 @@ def test_the_record_has_no_path_of_the_machine(output: Path) -> None:
 
 def test_nothing_but_the_library_and_its_record_is_left(output: Path) -> None:
     left = {str(path.relative_to(output.parent)) for path in output.parent.rglob("*")}
-    folder = "the results/build/aten_gelu"
-    assert {path for path in left if "toolkit" not in path} == {
-        "config.yaml",
-        "the results",
-        "the results/build",
-        folder,
-        f"{folder}/aten_gelu.so",
-        f"{folder}/build.json",
-    }
+    expected = {"config.yaml", "the results", "the results/build"}
+    for name in ("aten_gelu", "gelu"):
+        folder = f"the results/build/{name}"
+        expected |= {folder, f"{folder}/{name}.so", f"{folder}/build.json"}
+    assert {path for path in left if "toolkit" not in path} == expected
 
 
 BROKEN = {

@@ -26,8 +26,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 TEXTBOOK = Settings(
     output="results",
-    backends=(BACKENDS["torch"], BACKENDS["python"], BACKENDS["cpp"]),
-    libraries=(LIBRARIES["aten_gelu"],),
+    backends=tuple(BACKENDS[name] for name in ("torch", "python", "cpp", "fused", "pooled")),
+    libraries=(LIBRARIES["aten_gelu"], LIBRARIES["gelu"]),
     build=Build("auto", "8.0;9.0+PTX"),
     seeds=(0, 1, 2),
     device="auto",

@@ -114,7 +114,7 @@ DAMAGED = "build.json: damaged: it {}; delete it and run the pipeline again"
         (
             record(error="gelu.cpp:3:1: error: no", sha256=None),
             BackendError,
-            "does not compile: gelu.cpp:3:1: error: no",
+            "cannot be built: gelu.cpp:3:1: error: no",
         ),
     ],
     ids=[

@@ -1,9 +1,10 @@
-"""The summary of what verification and training left, whole or not; the files are written here."""
+"""The summary of what verification, training and timing left; the files are written here."""
 
 import csv
 import dataclasses
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,15 +17,18 @@ from scipy import stats
 
 from opproof import __main__, artifact, config, paths, provenance, summary
 from opproof.settings import Settings
-from opproof.summary import tables
+from opproof.summary import formats, overview
 from opproof.summary.collect import collect
 from opproof.summary.interval import mean_with_interval
+from opproof.summary.table import number
 
 VERIFY = Path("results/verify/mine.json")
+TIMING = Path("results/timing/operators.json")
 BLOCKS = (Path("results/train/mine/0/block.json"), Path("results/train/mine/1/block.json"))
 SEEDS = (3, 17, 29)
 ACCURACY = {3: 98.1, 17: 98.4, 29: 97.9}
 REGIONS = ("[0, 12]", "[-12, -5]")
+HOLDS = {"holds": True, "detail": "bit by bit"}
 NASTY = 'error: a<b> & "c" | *d* :x: [red]e[/red] torch::x::f &lt; </li>'
 DAMAGED = "damaged: it does not have the digest written in it; delete it and run the pipeline again"
 
@@ -33,7 +37,7 @@ DAMAGED = "damaged: it does not have the digest written in it; delete it and run
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Return settings whose runs, three of torch and three of mine in two blocks, all went well."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setenv("COLUMNS", "500")
     settings = config.resolve(
         {
             "backends": ["torch", {"name": "mine", "op": "a:b"}],
@@ -45,13 +49,14 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     settings.freeze()
     for backend in settings.backends:
         leave(settings, backend.name)
+    timed(row("torch", ratio=None), row("mine"), row("mine", direction="backward", ratio=0.5))
     return settings
 
 
 def leave(settings: Settings, name: str) -> None:
     """Leave what verification and training do."""
     verified(name)
-    for number, seeds in enumerate(settings.blocks()):
+    for block, seeds in enumerate(settings.blocks()):
         runs = [run(seed) for seed in seeds]
         record = {
             "backend": name,
@@ -64,12 +69,11 @@ def leave(settings: Settings, name: str) -> None:
             "measurements": {"hardware": "CPU", "gpu": None},
             "provenance": provenance.of_job(),
         }
-        artifact.write_json(Path(f"results/train/{name}/{number}/block.json"), record)
+        artifact.write_json(Path(f"results/train/{name}/{block}/block.json"), record)
 
 
 def verified(name: str, **changes: Any) -> None:
-    errors = {region: {"absolute": 1e-7, "relative": 1e-6, "ulp": 1.5} for region in REGIONS}
-    by_direction = {"max_absolute": 1e-7, "regions": errors}
+    """Leave a verdict: 1.5 ULP everywhere, of F.gelu 1.7e7, and one finding."""
     record = {
         "backend": name,
         "verdict": "pass",
@@ -77,12 +81,79 @@ def verified(name: str, **changes: Any) -> None:
         "expectation": None,
         "reasons": [],
         "gates": {"usable": "pass"},
+        "claim": {"max_ulp": None},
         "device": "cpu",
+        "thorough": False,
         "gradient_mse": 1e-17,
-        "accuracy": {"float32": {"forward": by_direction, "backward": by_direction}},
-        "baseline_accuracy": {},
+        "accuracy": {"float32": errors((1.5, 1.5), (1.5, 1.5))},
+        "baseline_accuracy": {"float32": errors((5.3, 16777214.9), (2.6, 16.1))},
+        "findings": {"zeros": HOLDS},
+        "baseline_findings": {"zeros": HOLDS},
     }
     artifact.write_json(Path(f"results/verify/{name}.json"), {**record, **changes})
+
+
+def errors(
+    forward: tuple[float | str, ...], backward: tuple[float | str, ...], absolute: Any = 1.2e-7
+) -> dict[str, Any]:
+    """Return the errors of a dtype, from those in ULP by region."""
+    by_direction = {
+        direction: {
+            "max_absolute": absolute,
+            "regions": {
+                region: {"absolute": 1e-7, "relative": 1e-6, "ulp": of_region, "x": 1.0}
+                for region, of_region in zip(REGIONS, ulp, strict=True)
+            },
+        }
+        for direction, ulp in (("forward", forward), ("backward", backward))
+    }
+    by_direction["backward"]["near_root"] = {"absolute": 5.8e-8, "x": -0.75}
+    return by_direction
+
+
+def timed(*rows: dict[str, Any], **changes: Any) -> None:
+    """Leave what timing does."""
+    record = {
+        "stage": "timing operators",
+        "device": "cpu",
+        "hardware": "CPU, AVX2",
+        "threads": 1,
+        "torch": "2.14.1",
+        "method": {"rounds": 41, "block_seconds": 0.0005, "margin": 0.03, "confidence": 0.95},
+        "rows": rows,
+        "copy": [],
+        "skipped": [],
+        "compile_seconds": 1.5,
+        "load": {"before": [0.25, 0.5, 0.5], "after": [1.125, 0.5, 0.5], "cores": 8},
+        "provenance": provenance.of_job(),
+    }
+    artifact.write_json(TIMING, {**record, **changes})
+
+
+def row(backend: str, ratio: float | None = 2.0, **changes: Any) -> dict[str, Any]:
+    """Return a row of 1e6 values, forward, with a ratio of an interval half as wide."""
+    interval = ratio and {"low": 0.75 * ratio, "median": ratio, "high": 1.25 * ratio}
+    return {
+        "backend": backend,
+        "operation": "activation",
+        "shape": [1_000_000],
+        "values": "normal",
+        "direction": "forward",
+        "mode": "allocated",
+        "via": "operator",
+        "ratio": interval,
+        "verdict": "FASTER" if interval else None,
+        "ns_per_element": 0.375,
+        "cpu_ns_per_element": 0.375,
+        "copy_percent": 88.0,
+        "rounds": 41,
+        "error": None,
+        **changes,
+    }
+
+
+def raised(backend: str, error: str, **changes: Any) -> dict[str, Any]:
+    return row(backend, None, error=error, mode=None, via=None, ns_per_element=None, **changes)
 
 
 def run(seed: int, failure: str | None = None) -> dict[str, Any]:
@@ -113,8 +184,12 @@ def flip(path: Path) -> None:
     path.write_text(content.replace("fp32", "fp31").replace('"pass"', '"fail"'))
 
 
+def unusable(backend: str) -> dict[str, Any]:
+    return raised(backend, "does not compile: a.cpp:3", shape=None, values=None, direction=None)
+
+
 def refused(reason: str) -> None:
-    verified("mine", verdict="fail", reasons=[reason], accuracy={})
+    verified("mine", verdict="fail", reasons=[reason], accuracy={}, findings={})
     all_blocks(not_trained="refused by verification", runs=[], device=None, measurements={})
 
 
@@ -149,6 +224,18 @@ STATES = [
         verification="REFUSED",
         ok=0,
         notes=("forward float32: off by 0.1", "seeds 3, 17, 29: refused by verification"),
+    ),
+    State(
+        "refused and not timed either",
+        lambda: (refused("usable: does not compile: a.cpp:3"), timed(unusable("mine"))),
+        verification="REFUSED",
+        ok=0,
+        notes=("usable: does not compile: a.cpp:3", "seeds 3, 17, 29: refused by verification"),
+    ),
+    State(
+        "raises in timing",
+        lambda: timed(row("mine"), *[raised("mine", NASTY, direction="both")] * 2),
+        notes=(f"timing, activation: {NASTY} (2 times)",),
     ),
     State(
         "expected to fail",
@@ -247,9 +334,9 @@ def test_what_there_is_is_shown_in_words(settings: Settings, state: State) -> No
     good = [run["accuracy"][-1] for run in mine["runs"] if run["failure"] is None]
     assert len(good) == state.ok
     assert mine["accuracy"] == mean_with_interval(good)
-    row = tables.rows(written)[1]
-    assert (row["verification"], row["seeds"]) == (state.verification, f"{state.ok}/3")
-    assert tables.notes(written) == [f"mine: {note}" for note in state.notes]
+    shown = overview.rows(written)[1]
+    assert (shown["verdict"], shown["seeds"]) == (state.verification, f"{state.ok}/3")
+    assert overview.notes(written) == [f"mine: {note}" for note in state.notes]
 
 
 @each_state
@@ -262,34 +349,69 @@ def test_formats_agree(
     table_at = next(at for at, line in enumerate(terminal, start=1) if set(line) == {"─"})
     markdown = Path("results/summary.md").read_text().splitlines()
     page = Page(Path("results/report.html").read_text())
-    table = [list(row.values()) for row in tables.rows(written)]
-    assert [[cell.strip() for cell in line.split("|")[1:-1]] for line in markdown[2:4]] == table
+    table = [list(row.values()) for row in overview.rows(written)]
+    assert cells_of(markdown[2:4]) == table
     assert [re.split(r"\s{2,}", line) for line in terminal[table_at : table_at + 2]] == table
     assert page.tables[0][1:] == table
 
-    notes, caption = tables.notes(written), tables.caption(written)
-    assert markdown[5:] == [*(f"- {note}" for note in notes), "", caption]
+    notes, caption = overview.notes(written), overview.caption(written)
+    assert markdown[5 : 7 + len(notes)] == [*(f"- {note}" for note in notes), "", caption]
     assert terminal[table_at + 2 : -1] == [*notes, caption]
     assert page.items == notes
     assert page.captions[0] == caption
 
-    with Path("results/summary.csv").open(newline="") as file:
-        figures = list(csv.DictReader(file))
-    for backend, figure in zip(written["results"]["backends"], figures, strict=True):
+    sections = [table for section in formats.sections(written) for table in section.tables]
+    rows = [line for line in markdown[8 + len(notes) :] if line.startswith("| ")]
+    assert cells_of(rows) == [
+        cells
+        for table in sections
+        for cells in (table.columns, ["---"] * len(table.columns), *table.rows)
+    ]
+    assert page.tables[1:-2] == [[table.columns, *table.rows] for table in sections]
+    assert page.captions[1:-2] == [table.caption for table in sections]
+
+    for backend, figure in zip(written["results"]["backends"], in_csv_file(), strict=True):
         name, verification = backend["name"], backend["verification"]
         accuracy = backend["accuracy"] or dict.fromkeys(("mean", "low", "high"))
         assert figure == {
             "backend": name,
             "verdict": verification["verdict"],
             "expected_verdict": verification["expected"],
+            **figures_of_sections(written, backend),
             "accuracy_mean_percent": in_csv(accuracy["mean"]),
             "accuracy_low": in_csv(accuracy["low"]),
             "accuracy_high": in_csv(accuracy["high"]),
             "seeds_ok": str(backend["seeds_ok"]),
             "seeds_planned": "3",
-            "seconds_per_epoch": in_csv(written["measurements"][name]["seconds_per_epoch"]),
+            "seconds_per_epoch": in_csv(
+                written["measurements"]["training"][name]["seconds_per_epoch"]
+            ),
             "notes": "; ".join(n.partition(": ")[2] for n in notes if n.startswith(f"{name}: ")),
         }
+
+
+def cells_of(lines: list[str]) -> list[list[str]]:
+    """Return the cells of rows in Markdown."""
+    split = (re.split(r"(?<!\\)\|", line)[1:-1] for line in lines)
+    return [[cell.strip().replace(r"\|", "|") for cell in cells] for cells in split]
+
+
+def figures_of_sections(written: dict[str, Any], backend: dict[str, Any]) -> dict[str, str]:
+    """Return what a row of the CSV has of verification and timing."""
+    verified, rows = backend["verification"], written["measurements"]["operators"].get("rows", [])
+    ulp = "1.5" if verified.get("accuracy") else ""
+    figures = {"ulp_forward": ulp, "ulp_backward": ulp, "ulp_claimed": ""}
+    figures["findings_not_held"] = "0" if verified.get("findings") else ""
+    for direction in ("forward", "backward"):
+        ratios = [
+            row["ratio"]
+            for row in rows
+            if (row["backend"], row["direction"]) == (backend["name"], direction)
+        ]
+        for key in ("median", "low", "high"):
+            found = [in_csv(ratio[key]) for ratio in ratios if ratio]
+            figures[f"ratio_{direction}_1e6_{key}"] = found[0] if found else ""
+    return figures
 
 
 def in_csv(number: float | None) -> str:
@@ -312,8 +434,8 @@ def test_figures(settings: Settings, accuracies: list[float], words: list[str]) 
     ]
     edit(BLOCKS[0], runs=runs)
     edit(BLOCKS[1], runs=runs)
-    row = tables.rows(summarise(settings))[1]
-    assert [row[key] for key in ("accuracy", "interval", "seeds", "time")] == words
+    shown = overview.rows(summarise(settings))[1]
+    assert [shown[key] for key in ("accuracy", "interval", "seeds", "time")] == words
 
 
 @pytest.mark.parametrize(
@@ -355,15 +477,17 @@ def test_results_know_neither_clock_nor_host(settings: Settings) -> None:
     gpu = {"utilisation_percent": 50.0, "peak_memory_bytes": 1}
     for block in BLOCKS:
         edit(block, provenance=job, runs=slower, measurements={"hardware": "X", "gpu": gpu})
+    timed(row("mine", ratio=0.1), hardware="X", provenance=job)
     second = collect(settings)
     fits_the_schema(second)
     assert second["results"] == first["results"]
-    assert second["measurements"]["mine"] == {
+    assert second["measurements"]["training"]["mine"] == {
         "seconds_per_epoch": 99.0,
         "hardware": ["X"],
         "gpu": [gpu, gpu],
     }
     assert {"backend": "mine", "block": 1, **job} in second["provenance"]["jobs"]
+    assert second["provenance"]["timing"] == job
     assert len(second["provenance"]["jobs"]) == len(first["provenance"]["jobs"]) == 4
 
 
@@ -380,23 +504,19 @@ def test_page_escapes(settings: Settings) -> None:
     settings = dataclasses.replace(settings, backends=(settings.backends[0], mine))
     leave(settings, name)
     edit(Path(f"results/train/{name}/1/block.json"), runs=[run(29, NASTY)])
-    verified(name, verdict="fail", reasons=[NASTY])
+    wrong = {"zeros": {"holds": False, "detail": NASTY}}
+    verified(name, verdict="fail", reasons=[NASTY], findings=wrong)
     page = page_of(settings)
     assert page.tags.isdisjoint({"a", "b"})
     assert page.tables[0][-1][0] == name
     assert page.tables[1][-1][0] == name
-    assert page.tables[2][-1] == [name, "29", "0.250000", "90.00", NASTY]
+    assert page.tables[2] == [["property", "F.gelu", name], ["zeros", "yes", f"no: {NASTY}"]]
+    assert page.tables[-2][-1] == [name, "29", "0.250000", "90.00", NASTY]
     assert page.items == [f"{name}: {NASTY}", f"{name}: seed 29: {NASTY}"]
 
 
-def test_page_lists_errors_and_runs(settings: Settings) -> None:
-    verified("torch", verdict="fail", reasons=["usable: no"], accuracy={})
-    _, errors, runs, _ = page_of(settings).tables
-    assert errors == [
-        ["backend", "direction", "max. absolute", *REGIONS],
-        ["mine", "forward", "1e-07", "1.5", "1.5"],
-        ["mine", "backward", "1e-07", "1.5", "1.5"],
-    ]
+def test_page_lists_runs(settings: Settings) -> None:
+    runs = page_of(settings).tables[-2]
     assert runs[0] == ["backend", "seed", "average loss", "accuracy, %", "failure"]
     assert runs[1] == ["torch", "3", "0.128000", "98.10", "-"]
     assert [row[:2] for row in runs[1:]] == [
@@ -404,10 +524,195 @@ def test_page_lists_errors_and_runs(settings: Settings) -> None:
     ]
 
 
-def test_page_of_errors_that_are_infinite(settings: Settings) -> None:
-    error = {"max_absolute": "inf", "regions": {region: {"ulp": "inf"} for region in REGIONS}}
-    verified("mine", verdict="fail", reasons=["x"], accuracy={"float32": {"forward": error}})
-    assert page_of(settings).tables[1][-1] == ["mine", "forward", "inf", "inf", "inf"]
+F_GELU = ["F.gelu", "5.3 / 2.6", "1.7e7 / 16", "1.7e7 / 16", "5.8e-8", "1.2e-7 / 1.2e-7", "-"]
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "claimed", "words"),
+    [
+        pytest.param(
+            errors((2.71, 1.9), (0.5, 3.04)),
+            3.0,
+            ["2.7 / 0.5", "1.9 / 3.0", "2.7 / 3.0", "5.8e-8", "1.2e-7 / 1.2e-7", "≤ 3"],
+            id="claims",
+        ),
+        pytest.param(
+            errors(("inf", 1.0), (9.0, 10.0), absolute="inf"),
+            None,
+            ["inf / 9.0", "1.0 / 10", "inf / 10", "5.8e-8", "inf / inf", "-"],
+            id="infinite",
+        ),
+    ],
+)
+@pytest.mark.parametrize("torch_too", [True, False])
+def test_f_gelu_is_a_row_of_the_errors_once(
+    settings: Settings, accuracy: Any, claimed: float | None, words: list[str], torch_too: bool
+) -> None:
+    if not torch_too:
+        settings = dataclasses.replace(settings, backends=settings.backends[1:])
+    verified("mine", accuracy={"float32": accuracy}, claim={"max_ulp": claimed})
+    written = summarise(settings)
+    fits_the_schema(written)
+    (table,) = formats.sections(written)[0].tables
+    columns = ["backend", *REGIONS, "worst", "near the root", "largest absolute", "claimed"]
+    assert table.columns == columns
+    assert table.rows == [F_GELU, ["mine", *words]]
+    assert overview.rows(written)[-1]["ulp"] == words[2].replace(" ", "")
+
+
+def test_what_could_not_be_used_has_no_errors(settings: Settings) -> None:
+    refused("usable: no")
+    written = summarise(settings)
+    assert formats.sections(written)[0].tables[0].rows == [F_GELU]
+    assert [shown["ulp"] for shown in overview.rows(written)] == ["1.5/1.5", "-"]
+
+
+def test_findings_of_all_beside_f_gelu(settings: Settings) -> None:
+    no, silent = {"holds": False, "detail": "a|b"}, {"holds": False, "detail": None}
+    unknown = {"holds": None, "detail": "no GPU"}
+    both = {"zeros": HOLDS, "monotone": no}
+    verified("torch", findings=both, baseline_findings=both)
+    verified("mine", findings={"zeros": silent, "monotone": HOLDS, "vmap": unknown})
+    written = summarise(settings)
+    (table,) = formats.sections(written)[1].tables
+    assert table.columns == ["property", "F.gelu", "mine"]
+    assert table.rows == [
+        ["zeros", "yes", "no"],
+        ["monotone", "no: a|b", "yes"],
+        ["vmap", "-", "not checked"],
+    ]
+    assert [figures["findings_not_held"] for figures in in_csv_file()] == ["1", "1"]
+    assert r"| monotone | no: a\|b | yes |" in Path("results/summary.md").read_text()
+
+
+def test_time_against_torch(settings: Settings) -> None:
+    small, negative = {"shape": [64, 6]}, {"shape": [100_000], "values": "in [-20, -14]"}
+    pooled = {"operation": "pooled", "shape": [64, 6, 24, 24]}
+    timed(
+        row("torch", None),
+        row("mine", 0.5),
+        row("compile", 3.0),
+        row("mine", 9.0, mode="out"),
+        row("mine", 9.0, mode="graph"),
+        row("torch", None, ns_per_element=1234.5, **small),
+        raised("mine", "no", **small),
+        row("compile", 1.0, verdict="UNCLEAR", **small),
+        row("mine", 0.125, **negative),
+        row("mine", 4.0, direction="backward", via="autograd"),
+        row("torch", None, **pooled),
+        row("mine", 6.0, direction="both", **pooled),
+        skipped=[{"operation": "activation", "shape": [10], "values": "normal", "reason": "why"}],
+    )
+    section = formats.sections(summarise(settings))[2]
+    one = "activation, pool and activation in one, against torch's three: "
+    assert [(table.caption, table.columns[2:], table.rows) for table in section.tables] == [
+        (
+            "forward",
+            ["mine", "compile"],
+            [
+                ["1,000,000", "0.375", "0.50 [0.38, 0.62] FASTER", "3.00 [2.25, 3.75] FASTER"],
+                ["64x6", "1.23e+03", "-", "1.00 [0.75, 1.25] UNCLEAR"],
+                ["100,000 in [-20, -14]", "-", "0.12 [0.09, 0.16] FASTER", "-"],
+            ],
+        ),
+        ("backward", ["mine"], [["1,000,000", "-", "4.00 [3.00, 5.00] FASTER~"]]),
+        ("forward, in a CUDA graph", ["mine"], [["1,000,000", "-", "9.00 [6.75, 11.25] FASTER"]]),
+        (f"{one}forward", [], [["64x6x24x24", "0.375"]]),
+        (
+            f"{one}forward and backward",
+            ["mine"],
+            [["64x6x24x24", "-", "6.00 [4.50, 7.50] FASTER"]],
+        ),
+    ]
+    for words in (
+        "On cpu: CPU, AVX2, 1 thread,",
+        "load average 0.25 before, 1.12 after, on 8 cores",
+        "interleaved blocks of 0.5 ms",
+        "its 95 % interval",
+        "below 1 by 3 %",
+        "Skipped: activation, 10: why.",
+    ):
+        assert words in section.text
+
+
+def test_speed_is_of_a_million_values_as_in_use(settings: Settings) -> None:
+    timed(
+        row("torch", None),
+        *(
+            row("mine", 9.0, direction=direction, **{key: other})
+            for direction in ("forward", "backward", "both")
+            for key, other in {
+                "mode": "out",
+                "shape": [1000, 1000],
+                "values": "in [-20, -14]",
+                "operation": "pooled",
+            }.items()
+        ),
+        row("mine", 0.75, direction="backward"),
+        row("compile", 3.0),
+    )
+    assert [shown["speed"] for shown in overview.rows(summarise(settings))] == ["-", "-/0.75"]
+    figures = [list(of_backend.values())[-7:-1] for of_backend in in_csv_file()]
+    assert figures == [[""] * 6, ["", "", "", "0.75", "0.5625", "0.9375"]]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "note"),
+    [
+        pytest.param(TIMING.unlink, f"{TIMING}: missing; run the pipeline or its stage first"),
+        pytest.param(lambda: flip(TIMING), f"{TIMING}: {DAMAGED}"),
+        pytest.param(lambda: timed(row("mine"), device="cuda"), f"{TIMING}: timed on cuda"),
+    ],
+    ids=["missing", "damaged", "another device"],
+)
+def test_without_timing_the_rest_is_shown(
+    settings: Settings, arrange: Callable[[], object], note: str
+) -> None:
+    arrange()
+    written = summarise(dataclasses.replace(settings, device="cpu"))
+    fits_the_schema(written)
+    assert overview.notes(written) == [f"timing: {note}"]
+    assert [shown["speed"] for shown in overview.rows(written)] == ["-", "-"]
+    assert len(formats.sections(written)) == 2
+    assert written["provenance"]["timing"] is None
+
+
+def test_errors_of_torch_compile_are_noted(settings: Settings) -> None:
+    timed(row("mine"), raised("compile", "no compiler"))
+    notes = overview.notes(summarise(settings))
+    assert notes == ["compile: timing, activation: no compiler"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (2.64, "2.6"),
+        (0.1, "0.1"),
+        (9.96, "10"),
+        (99.6, "100"),
+        (999.4, "999"),
+        (999.6, "1.0e3"),
+        (16777214.9, "1.7e7"),
+        (5.81e-8, "5.8e-8"),
+        (0.0999, "1.0e-1"),
+        (0.0, "0.0"),
+        ("inf", "inf"),
+        ("nan", "nan"),
+        (None, "-"),
+    ],
+)
+def test_numbers_are_short(value: float | str | None, words: str) -> None:
+    assert number(value) == words
+
+
+def test_summary_of_nothing(settings: Settings) -> None:
+    for path in (TIMING, *BLOCKS, *Path("results").glob("*/torch/*/*")):
+        path.unlink()
+    for backend in settings.backends:
+        Path(f"results/verify/{backend.name}.json").unlink()
+    written = summarise(settings, "--partial")
+    fits_the_schema(written)
+    assert formats.sections(written) == []
 
 
 def test_partial_summary_leaves_the_whole_one(
@@ -437,7 +742,7 @@ def test_show_writes_nothing(settings: Settings, capsys: pytest.CaptureFixture[s
     before = {path: path.stat().st_mtime_ns for path in Path("results").rglob("*")}
     assert __main__.main(["summary", "--show", "--config", str(settings.frozen_path)]) == 0
     shown = capsys.readouterr().out
-    assert tables.caption(written) in shown
+    assert overview.caption(written) in shown
     assert f"Report: {Path('results/report.html').absolute()}\n" in shown
     assert before == {path: path.stat().st_mtime_ns for path in Path("results").rglob("*")}
 
@@ -449,14 +754,38 @@ def test_show_without_a_summary(settings: Settings, capsys: pytest.CaptureFixtur
     )
 
 
-def test_nothing_is_cut_off_in_80_columns(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("name", "columns", "lines"),
+    [("mine", 100, 1), ("my_gelu_with_a_fused_bias", 100, 2), ("my_gelu_with_a_fused_bias", 80, 4)],
+)
+def test_nothing_is_cut_off(
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    columns: int,
+    lines: int,
 ) -> None:
-    mine = dataclasses.replace(settings.backends[1], name="my_gelu_with_a_fused_bias")
-    leave(settings, mine.name)
-    monkeypatch.setenv("COLUMNS", "80")  # as a log has them
-    summarise(dataclasses.replace(settings, backends=(mine,)))
-    assert "…" not in capsys.readouterr().out
+    """The widest cells fit into 100 columns, a line a backend, and in a log's 80 are wrapped."""
+    mine = dataclasses.replace(settings.backends[1], name=name)
+    leave(settings, name)
+    worst = errors((1.0, 16777214.9), (16777214.9, 1.0))
+    verified(name, verdict="fail", expected="fail", accuracy={"float32": worst})
+    timed(row(name, 0.17), row(name, 10.5, direction="backward"))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    written = summarise(dataclasses.replace(settings, backends=(mine,)))
+    printed = capsys.readouterr().out.splitlines()
+    assert max(map(len, printed[:-1])) <= columns
+    header = next(at for at, line in enumerate(printed) if set(line) == {"─"})
+    caption = next(at for at, line in enumerate(printed) if line.startswith("LeNet-5"))
+    assert caption - header - 1 == lines
+    shown = "".join("".join(printed[:caption]).split())
+    for cell in (*overview.COLUMNS.values(), *overview.rows(written)[0].values()):
+        if len(cell) < 12:  # others are wrapped, and stand below each other
+            assert cell.replace(" ", "") in shown
+    letters = Counter(shown) - Counter("─" * columns)
+    cells = (*overview.COLUMNS.values(), *overview.rows(written)[0].values())
+    assert letters == Counter("".join("".join(cells).split()))
 
 
 class Page(HTMLParser):
@@ -500,6 +829,11 @@ class Page(HTMLParser):
             into = self.tables[-1][-1]
         if into is not None:
             into[-1] += data
+
+
+def in_csv_file() -> list[dict[str, str]]:
+    with Path("results/summary.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def page_of(settings: Settings) -> Page:

@@ -642,7 +642,7 @@ def trainer(
 ) -> Trainer:
     labels = torch.from_numpy(mnist.read(few, mnist.TEST_LABELS)).long()
     training = Training(epochs=epochs, batch_size=64, learning_rate=0.003)
-    return Trainer(activation, training, engine or GraphEngine(few, 64, CPU), labels, CPU)
+    return Trainer(activation, None, training, engine or GraphEngine(few, 64, CPU), labels, CPU)
 
 
 def attempt(few: Path, state: str, activation: Activation = F.gelu, epochs: int = 3) -> RunRecord:

@@ -23,6 +23,8 @@ def main(args: argparse.Namespace) -> int:
     summary = artifact.read_json(args.results / "summary.json")
     faults = list(_schema_faults(summary)) or [
         *_faults(summary["results"]),
+        *_device_faults(summary),
+        *_timing_faults(summary),
         *_file_faults(summary, args.results),
     ]
     for fault in faults:
@@ -77,6 +79,36 @@ def _faults(results: dict[str, Any]) -> Iterator[str]:
                 yield f"{name}: seed {run['seed']}: {run['failure']}"
             elif epochs != results["train"]["epochs"]:
                 yield f"{name}: seed {run['seed']}: {epochs} epochs are not what was planned"
-    devices = {device for backend in results["backends"] for device in backend["devices"]}
+
+
+def _device_faults(summary: dict[str, Any]) -> Iterator[str]:
+    backends = summary["results"]["backends"]
+    devices = {device for backend in backends for device in backend["devices"]}
     if len(devices) > 1:
         yield f"runs of one comparison are on different devices: {', '.join(sorted(devices))}"
+    timed = summary["measurements"]["operators"].get("device")
+    if timed and devices and timed not in devices:
+        yield f"the operators were timed on {timed}, the runs are on {', '.join(sorted(devices))}"
+
+
+def _timing_faults(summary: dict[str, Any]) -> Iterator[str]:
+    """Yield what is missing of the timing, and what raised there although verification passed.
+
+    That a refused backend raises, expected or not, and torch.compile, which is nobody's backend, is
+    shown in the summary alone.
+    """
+    operators = summary["measurements"]["operators"]
+    if "missing" in operators:
+        yield f"the operators were not timed: {operators['missing']}"
+        return
+    for backend in summary["results"]["backends"]:
+        rows = [row for row in operators["rows"] if row["backend"] == backend["name"]]
+        if not rows:
+            yield (
+                f"{backend['name']}: not among the operators that were timed; delete the folder "
+                "timing beside summary.json and run the pipeline again"
+            )
+        if backend["verification"]["verdict"] == "pass":
+            for operation, error in dict.fromkeys((row["operation"], row["error"]) for row in rows):
+                if error:
+                    yield f"{backend['name']}: timing of {operation}: {error}"

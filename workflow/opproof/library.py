@@ -28,6 +28,14 @@ def read_record(output: Path, name: str) -> dict[str, Any]:
     return record
 
 
+def require_cuda(output: Path, name: str) -> None:
+    """Raise BackendError, with the reason, where the library has CUDA sources that were left out."""
+    record = read_record(output, name)
+    has_sources = any(source.endswith(".cu") for source in record["sources"])
+    if has_sources and not record["cuda"]["built"]:
+        raise BackendError(f"was built without CUDA: {record['cuda']['reason']}")
+
+
 @functools.cache
 def load(output: Path, name: str) -> None:
     """Load the library into this process, once.

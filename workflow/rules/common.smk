@@ -94,6 +94,11 @@ def built_library(wildcards):
     return expand(rules.build.output, library=library) if library else []
 
 
+def built_libraries():
+    """Return the build records of all libraries."""
+    return expand(rules.build.output, library=[library.name for library in SETTINGS.libraries])
+
+
 def library_sources(wildcards):
     library = SETTINGS.library(wildcards.library)
     return [project_file(path) for path in sources.files(library)]
@@ -105,8 +110,11 @@ def library_to_build(wildcards):
 
 
 def operator(wildcards):
+    return identity(SETTINGS.backend(wildcards.backend))
+
+
+def identity(backend):
     """Return what identifies a backend's operator, its own code included."""
-    backend = SETTINGS.backend(wildcards.backend)
     return asdict(backend) | {"code": codebase.operator_digest(backend.op)}
 
 

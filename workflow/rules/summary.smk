@@ -2,6 +2,7 @@ rule summary:
     input:
         expand(rules.verify.output, backend=BACKEND_NAMES),
         expand(rules.train.output, backend=BACKEND_NAMES, block=range(len(BLOCKS))),
+        rules.timing_operators.output,
         project_file(paths.TEMPLATES / "report.html.j2"),
     output:
         json="<results>/summary.json",

@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from opproof import arguments, artifact
-from opproof.summary import page, tables
+from opproof.summary import formats, overview, page
 from opproof.summary.collect import collect
+
+# Columns that are wrapped where it is narrow, and to what: in a log of 80 columns nothing is lost.
+_WRAPPED = {"backend": 7, "verdict": 8, "interval": 8}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,22 +46,23 @@ def main(args: argparse.Namespace) -> int:
 
 def write(summary: dict[str, Any], folder: Path) -> None:
     """Write the summary's files. Raises UserError if they can't be written."""
-    artifact.write_bytes(folder / "summary.csv", tables.as_csv(summary).encode())
-    artifact.write_bytes(folder / "summary.md", tables.as_markdown(summary).encode())
+    artifact.write_bytes(folder / "summary.csv", formats.as_csv(summary).encode())
+    artifact.write_bytes(folder / "summary.md", formats.as_markdown(summary).encode())
     artifact.write_bytes(folder / "report.html", page.render(summary).encode())
     artifact.write_json(folder / "summary.json", summary)
 
 
 def show(summary: dict[str, Any], folder: Path) -> None:
-    """Print the table, the notes, what it is of, and where in `folder` the report is."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for key, heading in tables.COLUMNS.items():
-        table.add_column(heading, no_wrap=key != "backend", overflow="fold")
-    for row in tables.rows(summary):
-        table.add_row(*(row[key] for key in tables.COLUMNS))
+    """Print the first table, the notes, what it is of, and where in `folder` the report is."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for key, heading in overview.COLUMNS.items():
+        width = _WRAPPED.get(key)
+        table.add_column(heading, no_wrap=width is None, min_width=width, overflow="fold")
+    for row in overview.rows(summary):
+        table.add_row(*(row[key] for key in overview.COLUMNS))
     console = Console(emoji=False)
     console.print(table)
-    for line in (*tables.notes(summary), tables.caption(summary)):
+    for line in (*overview.notes(summary), overview.caption(summary)):
         console.print(line, highlight=False, markup=False)
     console.print(
         f"Report: {(folder / 'report.html').absolute()}",

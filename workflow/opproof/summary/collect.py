@@ -1,4 +1,4 @@
-"""Gathers what verification and training left into one summary; what is missing is shown as such.
+"""Gathers what verification, training and timing left; what is missing is shown as such.
 
 `results` hold neither clock nor host nor attempt: they are equal for equal input. What depends on
 the machine stands in `measurements` and `provenance`.
@@ -21,6 +21,8 @@ def collect(settings: Settings) -> dict[str, Any]:
     """Return the summary of what there is for these settings; schema: summary.schema.yaml."""
     verdicts = {backend.name: _verdict(settings, backend) for backend in settings.backends}
     blocks = {backend.name: _blocks(settings, backend) for backend in settings.backends}
+    operators = _operators(settings)
+    timing = operators.pop("provenance", None)
     return {
         "format": FORMAT,
         "results": {
@@ -33,7 +35,10 @@ def collect(settings: Settings) -> dict[str, Any]:
                 for backend in settings.backends
             ],
         },
-        "measurements": {name: _measurements(found) for name, found in blocks.items()},
+        "measurements": {
+            "training": {name: _measurements(found) for name, found in blocks.items()},
+            "operators": operators,
+        },
         "provenance": {
             **provenance.of_run(),
             "configuration": dataclasses.asdict(settings),
@@ -43,6 +48,7 @@ def collect(settings: Settings) -> dict[str, Any]:
                 for number, block in enumerate(found)
                 if "provenance" in block
             ],
+            "timing": timing,
         },
     }
 
@@ -55,6 +61,18 @@ def _verdict(settings: Settings, backend: Backend) -> dict[str, Any]:
     except (UserError, KeyError) as error:
         expected = backend.expect.verify if backend.expect else "pass"
         return {"verdict": "missing", "expected": expected, "reasons": [str(error)]}
+    return record
+
+
+def _operators(settings: Settings) -> dict[str, Any]:
+    """Return what timing left, or {"missing": reason} where it is not there."""
+    path = Path(settings.output) / "timing" / "operators.json"
+    try:
+        record = artifact.read_json(path)
+    except UserError as error:
+        return {"missing": str(error)}
+    if settings.device not in ("auto", record["device"]):
+        return {"missing": f"{path}: timed on {record['device']}"}
     return record
 
 

@@ -5,9 +5,8 @@ from typing import Any
 
 import jinja2
 
-from opproof.backends import BASELINE
 from opproof.paths import TEMPLATES
-from opproof.summary import tables
+from opproof.summary import formats, overview, verdicts
 
 
 def render(summary: dict[str, Any]) -> str:
@@ -20,42 +19,12 @@ def render(summary: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        columns=tables.COLUMNS,
-        rows=tables.rows(summary),
-        notes=tables.notes(summary),
-        caption=tables.caption(summary),
-        accuracy_rows=_accuracy_rows(summary),
-        regions=_regions(summary),
-        verdict_in_words=tables.verdict_in_words,
+        columns=list(overview.COLUMNS.values()),
+        rows=[list(row.values()) for row in overview.rows(summary)],
+        notes=overview.notes(summary),
+        caption=overview.caption(summary),
+        sections=formats.sections(summary),
+        verdict_in_words=verdicts.in_words,
         provenance_text=json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
         **summary,
     )
-
-
-def _regions(summary: dict[str, Any]) -> list[str]:
-    """Return the names of the regions of x, of the first backend that was measured."""
-    for row in _accuracy_rows(summary):
-        return list(row["regions"])
-    return []
-
-
-def _accuracy_rows(summary: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the float32 errors by region: a row per direction of F.gelu and of each backend."""
-    backends = summary["results"]["backends"]
-    measured = [
-        (backend["name"], backend["verification"]["accuracy"])
-        for backend in backends
-        if backend["verification"].get("accuracy")
-    ]
-    if measured and BASELINE not in dict(measured):
-        baseline = next(
-            backend["verification"]["baseline_accuracy"]
-            for backend in backends
-            if backend["name"] == measured[0][0]
-        )
-        measured.insert(0, ("F.gelu", baseline))
-    return [
-        {"backend": name, "direction": direction, **errors}
-        for name, accuracy in measured
-        for direction, errors in accuracy.get("float32", {}).items()
-    ]

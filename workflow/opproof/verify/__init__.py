@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from opproof import arguments, artifact, device, operators
+from opproof import arguments, artifact, device, library, operators
 from opproof.errors import BackendError
 from opproof.settings import Backend, Settings
 from opproof.verify import accuracy, findings, gates, points
@@ -58,6 +58,8 @@ def verify(settings: Settings, backend: Backend, thorough: bool = False) -> dict
     mse = math.nan
     faults: dict[str, str | None]
     try:
+        if backend.library and where.type == "cuda":
+            library.require_cuda(Path(settings.output), backend.library)
         activation = operators.resolve(backend, Path(settings.output))
         pooled = operators.resolve_pooled(backend, Path(settings.output))
         observed, unsupported = accuracy.by_dtype(activation, where, density)
