@@ -56,11 +56,6 @@ OPPROOF_INLINE float divide(float a, float b) {
 #endif
 }
 
-// x, or -x where the sign of y is set.
-OPPROOF_INLINE float times_sign(float x, float y) {
-  return from_bits(bits(x) ^ (bits(y) & 0x80000000u));
-}
-
 OPPROOF_INLINE float magnitude(float x) { return from_bits(bits(x) & 0x7fffffffu); }
 
 // The smaller of |x| and a positive limit, which it also is for NaN: compared as integers, in one
@@ -108,7 +103,7 @@ OPPROOF_INLINE float fraction_of(float u) {
 
 }  // namespace detail
 
-// e^(-a^2 / 2) for |a| <= 15. The square enters by a fused multiply-add: its rounding, which the
+// e^(-a^2 / 2) for |a| <= 16.28, with a scale of zero from 16.26 on. The square enters by a fused multiply-add: its rounding, which the
 // exponential would magnify, never happens.
 OPPROOF_INLINE Exponential exp_of_minus_half_square(float a) {
   using namespace detail;

@@ -25,13 +25,31 @@ def good() -> Summary:
             "backends": [backend("torch", "pass"), backend("tanh", "fail")],
         },
         "measurements": {
-            name: {"seconds_per_epoch": 2.5, "hardware": ["CPU"], "gpu": []}
-            for name in ("torch", "tanh")
+            "training": {
+                name: {"seconds_per_epoch": 2.5, "hardware": ["CPU"], "gpu": []}
+                for name in ("torch", "tanh")
+            },
+            "operators": {
+                "device": "cpu",
+                "hardware": "CPU",
+                "threads": 1,
+                "torch": "2.14.1",
+                "method": {
+                    "rounds": 41,
+                    "block_seconds": 0.0005,
+                    "margin": 0.03,
+                    "confidence": 0.95,
+                },
+                "rows": [row("torch"), row("tanh")],
+                "skipped": [],
+                "load": {"before": [0.0] * 3, "after": [1.0] * 3, "cores": 2},
+            },
         },
         "provenance": {
             **provenance.of_run(),
             "configuration": dataclasses.asdict(settings),
             "jobs": [],
+            "timing": provenance.of_job(),
         },
     }
 
@@ -58,6 +76,23 @@ def run(seed: int) -> Summary:
     }
 
 
+def row(name: str, error: str | None = None) -> Summary:
+    ratio = None if error or name == "torch" else {"low": 0.5, "median": 0.75, "high": 1.0}
+    return {
+        "backend": name,
+        "operation": "activation",
+        "shape": [64],
+        "values": "normal",
+        "direction": "forward",
+        "mode": None if error else "allocated",
+        "via": None if error else "operator",
+        "ratio": ratio,
+        "verdict": "UNCLEAR" if ratio else None,
+        "ns_per_element": None if error else 0.5,
+        "error": error,
+    }
+
+
 def failed(reason: str) -> Summary:
     return {**run(17), "failure": reason, "average_loss": [], "accuracy": []}
 
@@ -72,6 +107,10 @@ def tanh(summary: Summary) -> Summary:
 
 def verdict(summary: Summary, said: str, *reasons: str) -> None:
     torch(summary)["verification"] |= {"verdict": said, "reasons": [*reasons]}
+
+
+def operators(summary: Summary) -> Summary:
+    return summary["measurements"]["operators"]
 
 
 def with_runs(summary: Summary, *runs: Summary, ok: int = 2) -> None:
@@ -127,6 +166,30 @@ SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
         lambda s: with_runs(s, run(3), {**run(17), "accuracy": [98.25]}),
         ["torch: seed 17: "],
     ),
+    "not timed": (
+        lambda s: s["measurements"].update(operators={"missing": "operators.json: missing"}),
+        ["the operators were not timed: operators.json: missing"],
+    ),
+    "a backend not timed": (
+        lambda s: operators(s).update(rows=[row("torch")]),
+        ["tanh: not among the operators that were timed; delete the folder timing beside"],
+    ),
+    "timed on another device": (
+        lambda s: operators(s).update(device="cuda"),
+        ["the operators were timed on cuda, the runs are on cpu"],
+    ),
+    "raises in timing although it passes": (
+        lambda s: operators(s)["rows"].extend([row("torch", "RuntimeError: no")] * 2),
+        ["torch: timing of activation: RuntimeError: no\n"],
+    ),
+    "a timing without figures": (
+        lambda s: operators(s)["rows"][1].pop("ratio"),
+        ["summary.json: $.measurements.operators.rows[1]: 'ratio' is a required property"],
+    ),
+    "a finding that is neither": (
+        lambda s: torch(s)["verification"].update(findings={"zeros": {"holds": True}}),
+        ["verification.findings.zeros: 'detail' is a required property"],
+    ),
     "no backends": (
         lambda s: s["results"].update(backends=[]),
         ["summary.json: $.results.backends: [] "],
@@ -179,6 +242,14 @@ def test_good(tmp_path: Path, good: Summary, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out == "check passed: 2 backends, every run as planned\n"
 
 
+@pytest.mark.parametrize("name", ["tanh", "compile"])
+def test_what_is_refused_or_nobodys_may_raise_in_timing(
+    tmp_path: Path, good: Summary, name: str
+) -> None:
+    operators(good)["rows"].append(row(name, "RuntimeError: no"))
+    assert check(tmp_path, good) == 0
+
+
 @pytest.mark.parametrize(("spoil", "words"), SPOILT.values(), ids=SPOILT)
 def test_spoilt(
     tmp_path: Path,
@@ -190,6 +261,7 @@ def test_spoilt(
     spoil(good)
     assert check(tmp_path, good) == 1
     said = capsys.readouterr().out
+    assert said.count(words[0]) == 1
     assert said.startswith("check failed: ")
     assert "passed" not in said
     for part in words:

@@ -1,4 +1,5 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from opproof import textbook
+from opproof import operators, textbook
+from opproof.backends import BACKENDS
 from opproof.lenet import LeNet5, initial_model, sample_orders
 from opproof.operators import Activation
+from tests.unit.test_build import built
 
 PARAMETERS = {
     "conv1.weight": (6, 1, 5, 5),
@@ -80,6 +83,60 @@ def test_same_as_the_textbooks_network() -> None:
     expected.square().sum().backward()
     for parameter, literal_one in zip(model.parameters(), literal.parameters(), strict=True):
         assert torch.equal(parameter.grad, literal_one.grad)
+
+
+class DeclaredPool(nn.Module):
+    """An average pool whose sum is in the order that the pooled operator declares."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        (a, b), (c, d) = ([x[..., i::2, j::2] for j in (0, 1)] for i in (0, 1))
+        return 0.25 * ((a + b) + (c + d))
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize("declared", [False, True], ids=["torch's pool", "the declared order"])
+def test_with_the_pooled_operator_it_is_the_same_network(
+    output: Path, seed: int, declared: bool
+) -> None:
+    """To the bit but for the pool's sum: torch's is ((a + b) + c) + d."""
+    fused = operators.resolve(BACKENDS["fused"], output)
+    pooled = operators.resolve_pooled(BACKENDS["pooled"], output)
+    of_three, of_one = initial_model(seed, fused), initial_model(seed, fused, pooled)
+    for name in PARAMETERS:
+        assert torch.equal(of_three.get_parameter(name), of_one.get_parameter(name))
+    if declared:
+        of_three.pool = DeclaredPool()
+    results = []
+    for model in (of_three, of_one):
+        logits = model(images(64))
+        logits.square().sum().backward()
+        results.append([logits, *(parameter.grad for parameter in model.parameters())])
+    exact = {"rtol": 0, "atol": 0}
+    for expected, found in zip(*results, strict=True):
+        scale = 1e-6 * float(expected.abs().max())
+        torch.testing.assert_close(
+            found, expected, **(exact if declared else {"rtol": 0, "atol": scale})
+        )
+
+
+def test_the_pooled_operator_stands_for_three_layers_and_the_activation_for_the_rest() -> None:
+    shapes: dict[str, list[tuple[int, ...]]] = {"activation": [], "pooled": []}
+
+    def activation(x: Tensor) -> Tensor:
+        shapes["activation"].append(tuple(x.shape[1:]))
+        return x
+
+    def pooled(x: Tensor) -> Tensor:
+        shapes["pooled"].append(tuple(x.shape[1:]))
+        return F.avg_pool2d(x, 2)
+
+    LeNet5(activation, pooled)(images(2))
+    assert shapes == {"activation": ACTIVATED[4:], "pooled": [ACTIVATED[0], ACTIVATED[2]]}
 
 
 def draws(x: Tensor) -> Tensor:

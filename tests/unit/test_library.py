@@ -132,11 +132,41 @@ DAMAGED = "build.json: damaged: it {}; delete it and run the pipeline again"
     ],
 )
 def test_what_is_not_as_it_was_built_is_refused_with_what_to_do(
-    folder: Path, fault: Callable[[Path], None], error: type[Exception], message: str
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fault: Callable[[Path], None],
+    error: type[Exception],
+    message: str,
 ) -> None:
+    monkeypatch.setattr(library, "_LOADED", {})
     fault(folder)
     with pytest.raises(error) as caught:
         library.load(folder.parents[1], NAME)
     said = str(caught.value)
     assert message.format(folder=folder) in said
     assert (str(folder) in said) == (error is UserError)
+
+
+def test_the_same_library_may_lie_in_two_folders_but_not_two_of_one_name(
+    output: Path, folder: Path
+) -> None:
+    """torch would end the process."""
+    library.load(output, NAME)
+    library.load(folder.parents[1], NAME)
+    library.load.cache_clear()
+    (folder / "aten_gelu.so").write_bytes((folder / "aten_gelu.so").read_bytes() + b" ")
+    record(sha256=artifact.file_digest(folder / "aten_gelu.so"))(folder)
+    with pytest.raises(UserError, match=r"aten_gelu\.so: this process has loaded another build"):
+        library.load(folder.parents[1], NAME)
+
+
+def test_one_of_the_stable_abi_is_loaded_whatever_torch_it_was_built_with(
+    output: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(output / "build" / "gelu", tmp_path / "build" / "gelu")
+    record(torch="2.11.0")(tmp_path / "build" / "gelu")
+    library.load(tmp_path, "gelu")
+    assert torch.ops.opproof_gelu.pooled_forward(torch.zeros(2, 2)).tolist() == [[0.0]]
+    x = torch.zeros(2, device="meta")
+    assert torch.ops.opproof_gelu.forward_out(x, x) is None
+    assert torch.ops.opproof_gelu.backward_out(x, x, x) is None

@@ -14,6 +14,10 @@ import torch
 from opproof import artifact, rules
 from opproof.errors import BackendError, UserError
 
+# The SHA-256 of the libraries that this process has loaded, by name: it can't load another build of
+# one, since torch ends a process that registers an operator twice.
+_LOADED: dict[str, str] = {}
+
 
 def record_path(output: Path, name: str) -> Path:
     """Return where the build stage records the library."""
@@ -29,7 +33,7 @@ def read_record(output: Path, name: str) -> dict[str, Any]:
 
 
 def require_cuda(output: Path, name: str) -> None:
-    """Raise BackendError, with the reason, where the library has CUDA sources that were left out."""
+    """Raise BackendError, saying why, where the library has CUDA sources that were left out."""
     record = read_record(output, name)
     has_sources = any(source.endswith(".cu") for source in record["sources"])
     if has_sources and not record["cuda"]["built"]:
@@ -40,8 +44,9 @@ def require_cuda(output: Path, name: str) -> None:
 def load(output: Path, name: str) -> None:
     """Load the library into this process, once.
 
-    Raises BackendError where it did not compile, UserError where it is not the file that was built
-    or was built for another torch than the installed one, unless by the stable ABI.
+    Raises BackendError where it did not compile, UserError where it is not the file that was built,
+    was built for another torch than the installed one, unless by the stable ABI, or where this
+    process has loaded another build of it.
     """
     record = read_record(output, name)
     path = record_path(output, name).parent / record["file"]
@@ -55,10 +60,15 @@ def load(output: Path, name: str) -> None:
             f"{path}: not the library that was built; delete the folder {path.parent} and run the "
             "pipeline again"
         )
+    if name in _LOADED:
+        if _LOADED[name] == record["sha256"]:
+            return
+        raise UserError(f"{path}: this process has loaded another build of it; use a new process")
     try:
         torch.ops.load_library(path)
     except OSError as error:
         raise UserError(f"{path}: cannot be loaded: {error.__cause__ or error}") from error
+    _LOADED[name] = record["sha256"]
     namespace = f"opproof_{name}"
     if record["stable_abi"]:
         rules.complete_elementwise(namespace, rules.like_x)

@@ -1,13 +1,17 @@
 """A proven operator for a model of one's own: what `opproof.load` returns, and where that is."""
 
+import contextlib
+import functools
 import os
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from opproof import artifact, build, library, operators, sources, toolchain
+from opproof import artifact, build, codebase, library, operators, sources, toolchain
 from opproof.backends import BACKENDS, LIBRARIES
 from opproof.errors import UserError
 from opproof.settings import Backend, Build, Library, Settings
@@ -19,8 +23,8 @@ _DEFAULT_BUILD = Build(cuda="auto", cuda_arch_list="8.0;9.0+PTX")
 class Operator(nn.Module):
     """An operator as a module without parameters; call it, or use it as a layer.
 
-    Differentiable twice; traced by torch.compile as one node; under autocast it computes in the
-    dtype that it is given. Pickling keeps the name: the operator is loaded again on unpickling.
+    Differentiable twice, in reverse mode; traced by torch.compile as one node; under autocast it
+    computes in the dtype that it is given. Pickling keeps the name, by which it is found again.
     """
 
     def __init__(self, name: str, config: Path | None = None) -> None:
@@ -53,22 +57,26 @@ def find(name: str, config: Path | None) -> operators.Activation:
 
     Raises UserError and BackendError as `opproof.load`.
     """
-    if config:
-        settings = _settings(config)
-        backend, folder, choice = settings.backend(name), Path(settings.output), settings.build
-        libraries = {entry.name: entry for entry in settings.libraries}
-    else:
-        backend, folder, choice = _built_in(name), Path("results"), _DEFAULT_BUILD
-        libraries = LIBRARIES
-    if backend.library:
-        folder = _folder_with(libraries[backend.library], choice, folder)
-    return operators.resolve_pooled(backend, folder) or operators.resolve(backend, folder)
+    if config is None:
+        return _built_in(name)
+    settings = _settings(config)
+    libraries = {entry.name: entry for entry in settings.libraries}
+    return _resolve(settings.backend(name), libraries, settings.build, Path(settings.output))
 
 
-def _built_in(name: str) -> Backend:
+@functools.cache  # copies of a model find theirs at once
+def _built_in(name: str) -> operators.Activation:
     if name not in BACKENDS:
         raise UserError(f"{name!r} is no operator; allowed: {', '.join(BACKENDS)}")
-    return BACKENDS[name]
+    return _resolve(BACKENDS[name], LIBRARIES, _DEFAULT_BUILD, Path("results"))
+
+
+def _resolve(
+    backend: Backend, libraries: Mapping[str, Library], choice: Build, output: Path
+) -> operators.Activation:
+    if backend.library:
+        output = _folder_with(libraries[backend.library], choice, output)
+    return operators.resolve_pooled(backend, output) or operators.resolve(backend, output)
 
 
 def _settings(path: Path) -> Settings:
@@ -83,7 +91,8 @@ def _folder_with(entry: Library, choice: Build, output: Path) -> Path:
         return output
     cache = _cache(entry, choice)
     if not library.record_path(cache, entry.name).exists():
-        build.build(entry, choice, cache)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is the caller's
+            build.build(entry, choice, cache)
     return cache
 
 
@@ -95,6 +104,7 @@ def _cache(entry: Library, choice: Build) -> Path:
             "toolchain": toolchain.describe(),
             "build": [choice.cuda, choice.cuda_arch_list],
             "torch": torch.version.cuda,
+            "code": codebase.digest("build"),
         }
     )
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

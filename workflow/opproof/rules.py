@@ -2,6 +2,9 @@
 
 Autocast has none: an operator takes what it is given, and computes 16-bit input in float32, as
 F.gelu does.
+
+What torch's rules for registered operators can't (2.11 to 2.14): torch.func.grad is refused
+(pytorch/pytorch#168393), and in forward mode (torch.func.jvp) derivatives are silently zero.
 """
 
 import functools
@@ -56,13 +59,20 @@ def like_product(*inputs: Tensor) -> Tensor:
 
 @functools.cache
 def complete_users(op: str) -> None:
-    """Complete a user's N::forward that has no gradient, but a backward(grad, x) beside it."""
+    """Complete a user's N::forward that has no gradient, but a backward(grad, x) beside it.
+
+    Raises NotImplementedError for an operator that has neither.
+    """
     namespace, _, name = op.partition("::")
     keys = ("CompositeImplicitAutograd", "Autograd", "AutogradCPU", "AutogradCUDA")
-    differentiable = any(_has_kernel(op, key) for key in keys)
-    has_backward = hasattr(getattr(torch.ops, namespace), "backward")
-    if name == "forward" and has_backward and not differentiable:
-        complete_elementwise(namespace, like_x)
+    if any(_has_kernel(op, key) for key in keys):
+        return
+    if name != "forward" or not hasattr(getattr(torch.ops, namespace), "backward"):
+        raise NotImplementedError(
+            f"has no gradient; allowed: a kernel for Autograd, or {namespace}::forward(Tensor x) "
+            f"with {namespace}::backward(Tensor grad, Tensor x) beside it"
+        )
+    complete_elementwise(namespace, like_x)
 
 
 def complete_out(namespace: str) -> None:

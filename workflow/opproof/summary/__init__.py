@@ -12,7 +12,9 @@ from opproof import arguments, artifact
 from opproof.summary import formats, overview, page
 from opproof.summary.collect import collect
 
-# Columns that are wrapped where it is narrow, and to what: in a log of 80 columns nothing is lost.
+# What takes less room where there is less, as in a log of 80 columns, so that nothing is cut off:
+# the gaps between columns, and columns that are wrapped, to so many characters at least.
+_WIDE = 100
 _WRAPPED = {"backend": 7, "verdict": 8, "interval": 8}
 
 
@@ -54,13 +56,14 @@ def write(summary: dict[str, Any], folder: Path) -> None:
 
 def show(summary: dict[str, Any], folder: Path) -> None:
     """Print the first table, the notes, what it is of, and where in `folder` the report is."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    console = Console(emoji=False)
+    gap = 0 if console.width < _WIDE else 1
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, gap, 0, 0))
     for key, heading in overview.COLUMNS.items():
         width = _WRAPPED.get(key)
         table.add_column(heading, no_wrap=width is None, min_width=width, overflow="fold")
     for row in overview.rows(summary):
         table.add_row(*(row[key] for key in overview.COLUMNS))
-    console = Console(emoji=False)
     console.print(table)
     for line in (*overview.notes(summary), overview.caption(summary)):
         console.print(line, highlight=False, markup=False)

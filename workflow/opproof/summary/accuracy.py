@@ -1,0 +1,69 @@
+"""The errors of the operators in float32, by region of x, a row a backend."""
+
+from typing import Any
+
+from opproof.backends import BASELINE
+from opproof.summary import verdicts
+from opproof.summary.table import NOTHING, Section, Table, number
+
+_DIRECTIONS = ("forward", "backward")
+_TITLE = "Accuracy, float32: error in ULP by region of x"
+_TEXT = (
+    "The largest errors on [-12, 12], forward / backward, against the truth: x erfc(-x/√2)/2 in "
+    "float64. F.gelu is the backend torch. A unit in the last place (ULP) is the distance between "
+    "neighbouring floats at the true value. Near the derivative's root, |x + 0.7518| < 0.3, where "
+    "these units vanish, the backward's error is absolute, and is in no region. A backend is "
+    "refused for its largest absolute error, and for more ULP than it claims; "
+    "the rest is shown only."
+)
+
+
+def section(summary: dict[str, Any]) -> Section:
+    """Return the table, with F.gelu always as a row; without rows where nothing was measured."""
+    measured = [
+        (name, errors["float32"])
+        for name, errors in verdicts.beside_baseline(summary, "accuracy")
+        if "float32" in errors
+    ]
+    claims = {
+        backend["name"]: verdicts.claim(backend["verification"])
+        for backend in summary["results"]["backends"]
+        if backend["name"] != BASELINE
+    }
+    regions = list(measured[0][1]["forward"]["regions"]) if measured else []
+    columns = ["backend", *regions, "worst", "near the root", "largest absolute", "claimed"]
+    rows = [_row(name, errors, claims.get(name)) for name, errors in measured]
+    tables = [Table("ULP, forward / backward", columns, rows)] if rows else []
+    return Section(_TITLE, f"{_TEXT} {_textbook(summary)}", tables)
+
+
+def worst(verification: dict[str, Any]) -> dict[str, float | None]:
+    """Return the largest float32 error in ULP per direction, None where there is none."""
+    errors = verification.get("accuracy", {}).get("float32")
+    return {direction: _worst(errors[direction]) if errors else None for direction in _DIRECTIONS}
+
+
+def _row(name: str, errors: dict[str, Any], claimed: float | None) -> list[str]:
+    forward, backward = (
+        [*(row["ulp"] for row in of["regions"].values()), _worst(of), of["max_absolute"]]
+        for of in (errors[direction] for direction in _DIRECTIONS)
+    )
+    *ulp, absolute = (f"{number(a)} / {number(b)}" for a, b in zip(forward, backward, strict=True))
+    near_root = number(errors["backward"]["near_root"]["absolute"])
+    return [name, *ulp, near_root, absolute, NOTHING if claimed is None else f"≤ {claimed:g}"]
+
+
+def _textbook(summary: dict[str, Any]) -> str:
+    figures = ", ".join(
+        f"{backend['name']} {number(backend['verification']['gradient_mse'])}"
+        for backend in summary["results"]["backends"]
+        if "gradient_mse" in backend["verification"]
+    )
+    return (
+        "The textbook's figure, the mean squared difference between a backend's gradients and "
+        f"F.gelu's at 100 normal samples: {figures}."
+    )
+
+
+def _worst(errors: dict[str, Any]) -> float:
+    return max(float(row["ulp"]) for row in errors["regions"].values())

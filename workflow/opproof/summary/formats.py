@@ -1,0 +1,80 @@
+"""The summary as Markdown and as CSV, and the sections that come after the first table."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from opproof.summary import accuracy, findings, overview, speed, verdicts
+from opproof.summary.table import Section
+
+_DIRECTIONS = ("forward", "backward")
+
+
+def sections(summary: dict[str, Any]) -> list[Section]:
+    """Return the sections, in order, of which there is something to show."""
+    every = (module.section(summary) for module in (accuracy, findings, speed))
+    return [section for section in every if section.tables]
+
+
+def as_markdown(summary: dict[str, Any]) -> str:
+    """Return the first table with its notes and what it is of, then the sections."""
+    columns = list(overview.COLUMNS.values())
+    lines = _table(columns, [list(row.values()) for row in overview.rows(summary)])
+    lines += ["", *(f"- {note}" for note in overview.notes(summary)), "", overview.caption(summary)]
+    for section in sections(summary):
+        lines += ["", f"## {section.title}", "", section.text]
+        for table in section.tables:
+            lines += ["", f"**{table.caption}**", "", *_table(table.columns, table.rows)]
+    return "\n".join([*lines, ""])
+
+
+def as_csv(summary: dict[str, Any]) -> str:
+    """Return a row per backend in CSV, figures unrounded, empty where there is none."""
+    rows = [_figures(summary, backend) for backend in summary["results"]["backends"]]
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _figures(summary: dict[str, Any], backend: dict[str, Any]) -> dict[str, Any]:
+    verification = backend["verification"]
+    trained = backend["accuracy"] or {}
+    training = summary["measurements"]["training"][backend["name"]]
+    return {
+        "backend": backend["name"],
+        "verdict": verification["verdict"],
+        "expected_verdict": verification["expected"],
+        **{f"ulp_{way}": worst for way, worst in accuracy.worst(verification).items()},
+        "ulp_claimed": verdicts.claim(verification),
+        "findings_not_held": verdicts.count_not_held(verification),
+        "accuracy_mean_percent": trained.get("mean"),
+        "accuracy_low": trained.get("low"),
+        "accuracy_high": trained.get("high"),
+        "seeds_ok": backend["seeds_ok"],
+        "seeds_planned": backend["seeds_planned"],
+        "seconds_per_epoch": training["seconds_per_epoch"],
+        **_ratios(summary, backend["name"]),
+        "notes": "; ".join(overview.notes_on(summary, backend)),
+    }
+
+
+def _ratios(summary: dict[str, Any], backend: str) -> dict[str, float | None]:
+    """Return the ratios for 1e6 values with their intervals; none for torch, their yardstick."""
+    figures = {}
+    for direction in _DIRECTIONS:
+        ratio = speed.ratio_of_a_million(summary, backend, direction) or {}
+        for name in ("median", "low", "high"):
+            figures[f"ratio_{direction}_1e6_{name}"] = ratio.get(name)
+    return figures
+
+
+def _table(columns: Sequence[str], rows: list[list[str]]) -> list[str]:
+    return [_row(columns), _row(["---"] * len(columns)), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", r"\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

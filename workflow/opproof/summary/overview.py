@@ -1,0 +1,121 @@
+"""The summary's first table, one row a backend, with notes on what went wrong."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from opproof.summary import accuracy, speed, verdicts
+from opproof.summary.table import NOTHING, number
+
+COLUMNS = {
+    "backend": "backend",
+    "verdict": "verdict",
+    "ulp": "ULP",
+    "accuracy": "accuracy, %",
+    "interval": "95 % interval",
+    "seeds": "seeds",
+    "time": "s/epoch",
+    "speed": "speed",
+}
+_FOOTNOTE = (
+    "ULP: largest float32 error on [-12, 12], forward/backward; seeds: trained to the end/planned; "
+    "s/epoch: indicative, runs may have shared the machine; speed: torch's time over the "
+    "backend's for 1e6 values, forward/backward, above 1 where the backend is faster"
+)
+
+
+def rows(summary: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a row per backend, keyed as COLUMNS, worded for a reader."""
+    training = summary["measurements"]["training"]
+    return [
+        {
+            "backend": backend["name"],
+            "verdict": verdicts.in_words(backend["verification"]),
+            "ulp": _ulp(backend["verification"]),
+            "accuracy": _mean(backend["accuracy"]),
+            "interval": _interval(backend["accuracy"]),
+            "seeds": f"{backend['seeds_ok']}/{backend['seeds_planned']}",
+            "time": _seconds(training[backend["name"]]["seconds_per_epoch"]),
+            "speed": _speed(summary, backend["name"]),
+        }
+        for backend in summary["results"]["backends"]
+    ]
+
+
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Return a line for each thing that a reader must know besides: above all, failures."""
+    backends = summary["results"]["backends"]
+    lines = [
+        f"{backend['name']}: {note}" for backend in backends for note in notes_on(summary, backend)
+    ]
+    names = {backend["name"] for backend in backends}
+    others = [f"{name}: {line}" for name, _, line in speed.errors(summary) if name not in names]
+    missing = summary["measurements"]["operators"].get("missing")
+    return [*lines, *others, *([f"timing: {missing}"] if missing else [])]
+
+
+def notes_on(summary: dict[str, Any], backend: dict[str, Any]) -> list[str]:
+    """Return the notes on one backend: its verdict, its runs, its timing."""
+    found = [*verdicts.notes(backend["verification"]), *_run_failures(backend)]
+    for name, error, line in speed.errors(summary):
+        # Of what can't be used at all, verification has said so.
+        if name == backend["name"] and not any(note.endswith(error) for note in found):
+            found.append(line)
+    return found
+
+
+def caption(summary: dict[str, Any]) -> str:
+    """Say in one line what the figures are of."""
+    results = summary["results"]
+    train = results["train"]
+    devices = sorted({device for backend in results["backends"] for device in backend["devices"]})
+    return (
+        f"LeNet-5 on MNIST, epochs {train['epochs']}, batch size {train['batch_size']}, NAdam "
+        f"{train['learning_rate']:g}, engine {results['engine']}, {results['precision']}, "
+        f"device {' and '.join(devices) or 'none'}. {_FOOTNOTE}."
+    )
+
+
+def _mean(accuracy: dict[str, Any] | None) -> str:
+    return f"{accuracy['mean']:.2f}" if accuracy else NOTHING
+
+
+def _interval(accuracy: dict[str, Any] | None) -> str:
+    if accuracy is None or accuracy["low"] is None:
+        return NOTHING
+    return f"{accuracy['low']:.2f} to {accuracy['high']:.2f}"
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    return f"{seconds:.3g}" if seconds < 999.5 else f"{seconds:.0f}"
+
+
+def _speed(summary: dict[str, Any], backend: str) -> str:
+    ratios = (speed.ratio_of_a_million(summary, backend, way) for way in ("forward", "backward"))
+    medians = (ratio["median"] if ratio else None for ratio in ratios)
+    return _pair(
+        NOTHING if one is None else f"{one:.{1 if one >= 9.995 else 2}f}" for one in medians
+    )
+
+
+def _ulp(verification: dict[str, Any]) -> str:
+    return _pair(number(worst) for worst in accuracy.worst(verification).values())
+
+
+def _pair(cells: Iterable[str]) -> str:
+    """Word forward and backward in one cell, as narrow as can be."""
+    forward, backward = cells
+    return NOTHING if {forward, backward} == {NOTHING} else f"{forward}/{backward}"
+
+
+def _run_failures(backend: dict[str, Any]) -> list[str]:
+    """Return a line for each reason that runs failed for, naming their seeds."""
+    by_failure: dict[str, list[int]] = {}
+    for run in backend["runs"]:
+        if run["failure"]:
+            by_failure.setdefault(run["failure"], []).append(run["seed"])
+    return [
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {failure}"
+        for failure, seeds in by_failure.items()
+    ]
