@@ -134,6 +134,7 @@ def _settings(output: Path) -> Settings:
         device="cuda",
         engine="graph",
         precision="fp32",
+        timing=True,
         seeds_per_job=1,
         train=Training(epochs=1, batch_size=64, learning_rate=0.003),
         data=DataSources("resources/mnist", (), 20.0),

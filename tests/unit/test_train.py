@@ -25,7 +25,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from opproof import __main__, artifact, config, events, mnist, textbook, train
+from opproof import (
+    __main__,
+    artifact,
+    config,
+    events,
+    mnist,
+    operators,
+    textbook,
+    train,
+)
+from opproof.backends import BACKENDS
 from opproof.lenet import initial_model, sample_orders
 from opproof.mnist import IdxFile
 from opproof.operators import Activation
@@ -36,6 +46,7 @@ from opproof.train.progress import Progress
 from opproof.train.reference import ReferenceEngine
 from opproof.train.run import Trainer
 from opproof.train.state import RunRecord, RunState
+from tests.unit import test_build
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
@@ -155,6 +166,30 @@ def test_trains_as_the_textbook(
     assert found["predictions"].tolist() == predictions
     averages = [sum(loss[start : start + 7]) / 7 for start in (0, 7, 14)]
     assert entry["average_loss"] == pytest.approx(averages, rel=TOLERANCE)
+
+
+def test_every_built_in_backend_trains_alike(
+    work: Path, few: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    Path("results").mkdir()
+    Path("results/build").symlink_to(test_build.built(tmp_path_factory) / "build")
+    names = [name for name in BACKENDS if name != "tanh"]
+    settings = plan(few, backends=names, seeds=[0])
+    losses = {}
+    for name in names:
+        record = train_all(settings, name)
+        assert (record["not_trained"], record["runs"][0]["failure"]) == (None, None)
+        losses[name] = arrays(settings, record["runs"][0], name)["loss"]
+        np.testing.assert_allclose(losses[name], losses["torch"], atol=1e-4)
+    assert len({loss.tobytes() for loss in losses.values()}) == len(names)
+
+
+def test_memory_is_not_filled_in_training(work: Path, few: Path) -> None:
+    """It would only cost: verification does it, where it shows a fault."""
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    train_all(plan(few, seeds=[0], train={"epochs": 1}))
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory
 
 
 def textbook_training(folder: Path, activation: Activation) -> tuple[list[float], ...]:
@@ -630,6 +665,9 @@ def test_what_a_run_is_known_by(work: Path, few: Path, monkeypatch: pytest.Monke
     assert digest(settings) != first, "another library"
     built("1" * 64)
     assert digest(settings) == first
+    built("1" * 64, "gelu")
+    both = plan(few, backends=["fused", "pooled"])
+    assert digest(both, "fused") != digest(both, "pooled"), "another operator of one library"
     monkeypatch.setattr(torch, "__version__", "2.99.0")
     assert digest(settings) != first, "another torch"
 
@@ -637,32 +675,35 @@ def test_what_a_run_is_known_by(work: Path, few: Path, monkeypatch: pytest.Monke
 # Killed, resumed, out of disk ---------------------------------------------------------------------
 
 
-def trainer(
-    few: Path, activation: Activation = F.gelu, epochs: int = 3, engine: Any = None
-) -> Trainer:
+def attempt(
+    few: Path,
+    state: str,
+    activation: Activation = F.gelu,
+    pooled: Activation | None = None,
+    epochs: int = 3,
+) -> RunRecord:
+    """Train seed 0, resuming what an earlier attempt left in `state`."""
     labels = torch.from_numpy(mnist.read(few, mnist.TEST_LABELS)).long()
     training = Training(epochs=epochs, batch_size=64, learning_rate=0.003)
-    return Trainer(activation, None, training, engine or GraphEngine(few, 64, CPU), labels, CPU)
-
-
-def attempt(few: Path, state: str, activation: Activation = F.gelu, epochs: int = 3) -> RunRecord:
-    """Train seed 0, resuming what an earlier attempt left in `state`."""
+    trainer = Trainer(activation, pooled, training, GraphEngine(few, 64, CPU), labels, CPU)
     with Progress("torch", seeds=1, epochs=epochs) as progress:
-        return trainer(few, activation, epochs).train(0, RunState(Path(), state, 0), progress)
+        return trainer.train(0, RunState(Path(), state, 0), progress)
 
 
-def interrupted(at_epoch: int) -> Activation:
-    """Return F.gelu that ends the process in that epoch, as an interruption does."""
+def interrupted(
+    at_epoch: int, activation: Activation = F.gelu, calls_per_epoch: int = CALLS_PER_EPOCH
+) -> Activation:
+    """Return the activation such that it ends the process in that epoch, as an interruption does."""
     calls = 0
 
-    def activation(x: Tensor) -> Tensor:
+    def activate(x: Tensor) -> Tensor:
         nonlocal calls
         calls += 1
-        if calls > (at_epoch - 1) * CALLS_PER_EPOCH:
+        if calls > (at_epoch - 1) * calls_per_epoch:
             raise KeyboardInterrupt
-        return F.gelu(x)
+        return activation(x)
 
-    return activation
+    return activate
 
 
 def checkpoint_of(state: str) -> Path:
@@ -715,6 +756,26 @@ def test_resumes_from_a_checkpoint_that_is_whole(
     assert (f"{path}: damaged; " in log) == (spoil is not None)
     assert ("starts over" in log) == (spoil is not None)
     assert_same(record, expected)
+
+
+def test_the_pooled_operator_resumes_to_the_same_bits(
+    work: Path,
+    few: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    monkeypatch.setattr(run, "_CHECKPOINT_INTERVAL", 0)
+    output = test_build.built(tmp_path_factory)
+    activation = operators.resolve(BACKENDS["pooled"], output)
+    pooled = operators.resolve_pooled(BACKENDS["pooled"], output)
+    expected = attempt(few, "undisturbed", activation, pooled)
+    assert not np.array_equal(expected.arrays["loss"], attempt(few, "x", activation).arrays["loss"])
+    with pytest.raises(KeyboardInterrupt):
+        attempt(few, "state", activation, interrupted(3, pooled, CALLS_PER_EPOCH // 3))
+    capsys.readouterr()
+    assert_same(attempt(few, "state", activation, pooled), expected)
+    assert epochs_in(capsys.readouterr().out) == [3]
 
 
 def flipped(content: bytes, at: int) -> bytes:

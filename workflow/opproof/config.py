@@ -102,6 +102,7 @@ def _settings(config: dict[str, Any]) -> Settings:
         device=config["device"],
         engine=config["engine"],
         precision=config["precision"],
+        timing=config["timing"],
         seeds_per_job=int(per_job),
         train=Training(
             epochs=int(train["epochs"]),
@@ -158,7 +159,7 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for index, name in enumerate(names):
         if name in names[:index]:
             yield f"backends[{index}]", f"the name {name!r} is there twice"
-        elif name in {*BACKENDS, *LIBRARIES} and config["backends"][index] != name:
+        elif name in {*BACKENDS, *LIBRARIES, "compile"} and config["backends"][index] != name:
             yield f"backends[{index}].name", f"{name!r} is built in; allowed: another name"
     for index, entry in enumerate(config["backends"]):
         if isinstance(entry, dict):

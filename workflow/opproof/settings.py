@@ -89,6 +89,7 @@ class Settings:
     device: str
     engine: str
     precision: str
+    timing: bool
     seeds_per_job: int
     train: Training
     data: DataSources

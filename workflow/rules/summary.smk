@@ -2,7 +2,7 @@ rule summary:
     input:
         expand(rules.verify.output, backend=BACKEND_NAMES),
         expand(rules.train.output, backend=BACKEND_NAMES, block=range(len(BLOCKS))),
-        rules.timing_operators.output,
+        rules.timing_operators.output if SETTINGS.timing else [],
         project_file(paths.TEMPLATES / "report.html.j2"),
     output:
         json="<results>/summary.json",

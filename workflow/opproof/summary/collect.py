@@ -66,6 +66,8 @@ def _verdict(settings: Settings, backend: Backend) -> dict[str, Any]:
 
 def _operators(settings: Settings) -> dict[str, Any]:
     """Return what timing left, or {"missing": reason} where it is not there."""
+    if not settings.timing:
+        return {"missing": "timing is false in the configuration"}
     path = Path(settings.output) / "timing" / "operators.json"
     try:
         record = artifact.read_json(path)
