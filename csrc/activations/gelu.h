@@ -125,7 +125,7 @@ struct Activation {
     g = fma(g, d, 0x1.1b91c6p-1f);
     float from_root = (0x1.80ead2p-2f - 0.5f * at.a) + -0x1.a03fd4p-28f;
     float product = product_of(from_root, g * d, at.e) * 0x1p-64f;
-    return fma(x < 0.0f ? product : -product, at.e.scale, x < 0.0f ? 0.0f : 1.0f);
+    return fma(x < 0.0f ? product : -product, at.e.scale, x < 0.0f ? -0.0f : 1.0f);
   }
 
   static OPPROOF_INLINE double density(double a) {
