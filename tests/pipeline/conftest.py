@@ -19,6 +19,9 @@ PROJECT = ("Snakefile", "csrc", "profiles", "slurm", "workflow")
 # Seconds of work, on all of MNIST: the shortest training that still learns something.
 SMALL = {"epochs": 1, "batch_size": 600}
 
+# nvcc takes half a minute, and timing minutes: for the one test that runs all of it.
+QUICK = {"build": {"cuda": "off"}, "timing": False}
+
 
 @dataclass
 class Workspace:
@@ -28,8 +31,8 @@ class Workspace:
     mnist: Path
 
     def configure(self, **config: Any) -> None:
-        """Write config.yaml: `config` on top of a small training and the MNIST that is there."""
-        base = {"train": SMALL, "data": {"folder": str(self.mnist)}}
+        """Write config.yaml: `config` on top of what is quick, and the MNIST that is there."""
+        base = {**QUICK, "train": SMALL, "data": {"folder": str(self.mnist)}}
         (self.folder / "config.yaml").write_text(yaml.safe_dump({**base, **config}))
 
     def command(self, *options: str) -> list[str]:

@@ -52,5 +52,5 @@ def test_link_leads_somewhere(path: str) -> None:
 )
 def test_path_is_there(path: str) -> None:
     if not path.startswith("results/"):
-        places = (REPOSITORY, REPOSITORY / "tests", Path.cwd())
+        places = (REPOSITORY, REPOSITORY / "tests", REPOSITORY / "csrc", Path.cwd())
         assert any((place / path).exists() for place in places), path

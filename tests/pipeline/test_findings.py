@@ -42,7 +42,7 @@ def test_refused_backends_are_not_trained_and_the_others_are(workspace: Workspac
 def test_expected_failures_are_trained_and_the_run_passes(workspace: Workspace) -> None:
     wrong = {"name": "wrong", "op": "operators_for_tests:wrong_gradient", "expect": FAIL}
     workspace.configure(seeds=[0], backends=["torch", "tanh", wrong])
-    run = workspace.snakemake()
+    run = workspace.snakemake(COLUMNS="120")  # the table's cells in one line each
     assert run.returncode == 0, run.stdout
     assert "fails as expected" in run.stdout
     backends = workspace.read("summary.json")["results"]["backends"]

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
@@ -13,7 +14,9 @@ from opproof.paths import SCHEMAS
 
 from .conftest import Workspace, clone
 
-BACKENDS = ("torch", "python", "cpp")
+BACKENDS = ("torch", "python", "cpp", "fused", "pooled")
+LIBRARIES = ("aten_gelu", "gelu")
+WHOLE: dict[str, Any] = {"build": {}, "timing": True}  # the defaults
 SEEDS = (0, 1)
 
 
@@ -21,7 +24,7 @@ SEEDS = (0, 1)
 def finished(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path) -> Workspace:
     """A finished run, in a path with a space; tests read it and leave it as it is."""
     workspace = clone(tmp_path_factory.mktemp("a run"), mnist_folder)
-    workspace.configure(seeds=list(SEEDS))
+    workspace.configure(**WHOLE, seeds=list(SEEDS))
     run = workspace.snakemake()
     (workspace.folder / "printed").write_text(run.stdout)
     assert run.returncode == 0, run.stdout
@@ -38,11 +41,14 @@ def copy(finished: Workspace, tmp_path: Path) -> Workspace:
 def test_every_stage_leaves_its_files(finished: Workspace) -> None:
     blocks = [f"train/{name}/{block}" for name in BACKENDS for block in range(len(SEEDS))]
     expected = {"summary.json", "summary.csv", "summary.md", "report.html"}
-    expected |= {"check.ok", "build/aten_gelu/build.json", "build/aten_gelu/aten_gelu.so"}
+    expected |= {"check.ok", "timing/operators.json"}
+    expected |= {f"build/{name}/build.json" for name in LIBRARIES}
+    expected |= {f"build/{name}/{name}.so" for name in LIBRARIES}
     expected |= {f"verify/{name}.json" for name in BACKENDS}
     expected |= {f"{block}/block.json" for block in blocks}
     expected |= {f"{block}/seed-{block[-1]}.npz" for block in blocks}
-    stages = ["build/aten_gelu", *(f"verify/{name}" for name in BACKENDS), *blocks, "summary"]
+    stages = [f"build/{name}" for name in LIBRARIES] + [f"verify/{name}" for name in BACKENDS]
+    stages += [*blocks, "timing/operators", "summary"]
     expected |= {f"logs/{stage}.log" for stage in (*stages, "check")}
     expected |= {f"benchmarks/{stage}.tsv" for stage in (*stages, "check")}
     assert expected <= finished.files()
@@ -104,6 +110,7 @@ def test_second_run_does_nothing(copy: Workspace) -> None:
 
 
 def test_a_part_of_the_pipeline_shows_no_table_of_an_earlier_run(copy: Workspace) -> None:
+    copy.configure(seeds=list(SEEDS), backends=["cpp"])
     run = copy.snakemake("--forcerun", "build", "--until", "build")
     assert run.returncode == 0, run.stdout
     assert "accuracy" not in run.stdout
@@ -119,15 +126,21 @@ def test_check_notices_arrays_that_are_not_there_any_more(copy: Workspace) -> No
 
 
 def test_dry_run_plans_every_job_and_writes_nothing(workspace: Workspace) -> None:
-    workspace.configure(seeds={"count": 3})
-    jobs = {"build": 1, "verify": 3, "train": 9, "summary": 1, "check": 1, "all": 1}
+    workspace.configure(**WHOLE, seeds={"count": 3})
+    jobs = {"build": 2, "verify": 5, "train": 15, "timing_operators": 1, "summary": 1}
+    jobs |= {"check": 1, "all": 1}
     assert workspace.planned() == jobs
     assert not (workspace.folder / "results").exists()
 
 
 def test_more_seeds_train_only_the_new_ones(copy: Workspace) -> None:
-    copy.configure(seeds=[0, 1, 2])
-    assert copy.planned() == {"train": 3, "summary": 1, "check": 1, "all": 1}
+    copy.configure(**WHOLE, seeds=[0, 1, 2])
+    assert copy.planned() == {"train": 5, "summary": 1, "check": 1, "all": 1}
+
+
+def test_without_timing_only_the_summary_is_made_again(copy: Workspace) -> None:
+    copy.configure(seeds=list(SEEDS), build={}, timing=False)
+    assert copy.planned() == {"summary": 1, "check": 1, "all": 1}
 
 
 def test_other_blocks_reuse_the_runs_that_are_there(copy: Workspace) -> None:
@@ -150,6 +163,16 @@ def test_other_blocks_reuse_the_runs_that_are_there(copy: Workspace) -> None:
         ),
         pytest.param(("workflow/opproof/check.py", "ended well", "ended"), {"check"}, id="check"),
         pytest.param(("csrc/aten_gelu.cpp", "0.5 *", "0.50 *"), {"build"}, id="C++"),
+        pytest.param(("csrc/scalar.h", "#pragma once", "#pragma once //"), {"build"}, id="header"),
+        pytest.param(
+            ("workflow/opproof/rules.py", "empty_like", "zeros_like"), {"build"}, id="rules"
+        ),
+        pytest.param(
+            ("workflow/opproof/timing/blocks.py", "ROUNDS = ", "ROUNDS = 1 + "),
+            {"timing_operators"},
+            id="timing",
+        ),
+        pytest.param(("workflow/opproof/loading.py", "auto", "off"), set(), id="opproof.load"),
         pytest.param(
             ("workflow/opproof/lenet.py", '"""Two', '"""A pair of'), set(), id="docstring"
         ),
@@ -163,7 +186,13 @@ def test_an_edit_reruns_what_it_can_change(
     file = copy.folder / name
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new, 1))
-    after = {"build": {"verify"}, "verify": {"train"}, "train": {"summary"}, "summary": {"check"}}
+    after = {
+        "build": {"verify", "timing_operators"},
+        "verify": {"train"},
+        "train": {"summary"},
+        "timing_operators": {"summary"},
+        "summary": {"check"},
+    }
     while (more := rerun.union(*(after.get(stage, set()) for stage in rerun))) != rerun:
         rerun = more
     assert set(copy.planned()) - {"all"} == rerun
@@ -174,9 +203,10 @@ def test_another_compiler_rebuilds(copy: Workspace, tmp_path: Path) -> None:
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "c++ 99" || exec c++ "$@"\n')
     compiler.chmod(0o755)
     assert copy.planned(CXX=str(compiler)) == {
-        "build": 1,
-        "verify": 1,
-        "train": 2,
+        "build": 2,
+        "verify": 3,
+        "train": 6,
+        "timing_operators": 1,
         "summary": 1,
         "check": 1,
         "all": 1,

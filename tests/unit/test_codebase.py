@@ -46,6 +46,7 @@ RESTS_ON = {
     "build": "artifact library paths rules settings sources toolchain",
     "verify": "artifact device library operators rules settings",
     "train": "artifact codebase device lenet library mnist operators rules settings",
+    "timing": "artifact backends device library operators rules settings",
     "summary": "artifact backends paths settings",
     "check": "artifact paths",
 }

@@ -34,12 +34,15 @@ TEXTBOOK = Settings(
     engine="graph",
     precision="fp32",
     seeds_per_job=1,
+    timing=True,
     train=Training(epochs=10, batch_size=64, learning_rate=0.003),
     data=DataSources("resources/mnist", ("torchvision", "pypi"), 20.0),
 )
 
 # What the lines of messages say is allowed.
-KEYS = "output, backends, seeds, device, engine, precision, seeds_per_job, build, train, data"
+KEYS = (
+    "output, backends, seeds, device, engine, precision, timing, seeds_per_job, build, train, data"
+)
 BUILT_IN = "torch, python, cpp, fused, pooled, tanh"
 ENTRY = "a name, or {name, op, sources, max_ulp, expect}"
 NAME = "1 to 64 letters, digits and . _ -, the first neither . nor -"
@@ -137,6 +140,8 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "seeds_per_job: 4": {"seeds_per_job": 4},
     "{seeds_per_job: 4, device: cuda}": {"seeds_per_job": 4, "device": "cuda"},
     "precision: tf32": {"precision": "tf32"},
+    "timing: true": {},
+    "timing: off": {"timing": False},
     "train: {epochs: 1}": {"train": Training(1, 64, 0.003)},
     "train: {epochs: 2.0, batch_size: 60000}": {"train": Training(2, 60000, 0.003)},
     "train: {learning_rate: 3.0e-4}": {"train": Training(10, 64, 0.0003)},
@@ -173,11 +178,20 @@ FAULTS = {
     "backends: [{name: cpp, op: 'm:f'}]": (
         "backends[0].name: 'cpp' is built in; allowed: another name"
     ),
+    "backends: [{name: compile, op: 'm:f'}]": (
+        "backends[0].name: 'compile' is built in; allowed: another name"
+    ),
     "backends: [{name: gelu, op: 'm::f', sources: [a.cu]}]": (
         "backends[0].name: 'gelu' is built in; allowed: another name"
     ),
     "backends: [{name: a}]": f"backends[0].op: missing; allowed: {OP}",
     "backends: [{name: a, op: 'm::f'}]": f"backends[0].op: {OP_AND_SOURCES}",
+    "backends: [{name: a, op: 'm::f', sources: [a.cc]}, {name: b, op: 'm::g', sources: [b.cc]}]": (
+        "backends[1].op: another library registers 'm'; allowed: a namespace of its own"
+    ),
+    "backends: [{name: a, op: 'opproof_gelu::forward', sources: [a.cc]}]": (
+        "backends[0].op: another library registers 'opproof_gelu'; allowed: a namespace of its own"
+    ),
     "backends: [cpp, {name: a, op: 'm:f', sources: [a.cpp]}]": f"backends[1].op: {OP_AND_SOURCES}",
     "backends: [{name: a, op: 'm::f', sources: [x/a.cpp, y/a.cc]}]": (
         "backends[0].sources: 'x/a.cpp' and 'y/a.cc' have one name; "
@@ -236,6 +250,8 @@ FAULTS = {
     ),
     "device: gpu": "device: is 'gpu'; allowed: auto, cpu, cuda",
     "engine: kernel": "engine: is 'kernel'; allowed: graph, reference",
+    "timing: 1": "timing: is 1; allowed: true or false",
+    "timing: 'off'": "timing: is 'off'; allowed: true or false",
     "precision: 32": "precision: is 32; allowed: fp32, tf32",
     "{precision: tf32, device: cpu}": (
         "precision: 'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
@@ -419,13 +435,14 @@ seeds: {first: -1, count: 0, step: 2}
 device: gpu
 engine: kernel
 precision: fp64
+timing: 3
 seeds_per_job: 0
 train: {epochs: 0, batch_size: 0, learning_rate: .nan, momentum: 0.9}
 data: {folder: '', sources: [x, y], timeout: -1}
 """
 MANY_PLACES = """sead output backends[1] backends[2].name backends[2].op backends[3].expct
 backends[4].sources[0] backends[4].max_ulp build.cuda build.cuda_arch_list build.cuda_home
-seeds.first seeds.count seeds.step device engine precision seeds_per_job train.epochs
+seeds.first seeds.count seeds.step device engine precision timing seeds_per_job train.epochs
 train.batch_size train.learning_rate train.momentum data.folder data.sources[0] data.sources[1]
 data.timeout"""
 

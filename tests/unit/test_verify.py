@@ -251,10 +251,15 @@ def test_a_record_is_the_same_in_every_process_and_has_no_host(
         (
             {"error": "gelu.cpp:3:1: error: no", "torch": torch.__version__},
             0,
-            "cpp: fail\nusable: does not compile: gelu.cpp:3:1: error: no\n",
+            "cpp: fail\nusable: cannot be built: gelu.cpp:3:1: error: no\n",
             "",
         ),
-        ({"error": None, "torch": "2.3.4", "file": "x.so"}, 2, "", "built for torch 2.3.4, but"),
+        (
+            {"error": None, "torch": "2.3.4", "stable_abi": False, "file": "x.so"},
+            2,
+            "",
+            "built for torch 2.3.4, but",
+        ),
         (None, 2, "", "build.json: missing; run the pipeline or its stage first"),
     ],
     ids=["not compiled", "other torch", "not built"],

@@ -161,9 +161,10 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"backends[{index}]", f"the name {name!r} is there twice"
         elif name in {*BACKENDS, *LIBRARIES, "compile"} and config["backends"][index] != name:
             yield f"backends[{index}].name", f"{name!r} is built in; allowed: another name"
+    namespaces = {f"opproof_{name}" for name in LIBRARIES}
     for index, entry in enumerate(config["backends"]):
         if isinstance(entry, dict):
-            if fault := _op_fault(entry):
+            if fault := _op_fault(entry, namespaces):
                 yield f"backends[{index}].op", fault
             if fault := _sources_fault(entry.get("sources", [])):
                 yield f"backends[{index}].sources", fault
@@ -174,8 +175,14 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "precision", "'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
 
 
-def _op_fault(entry: dict[str, Any]) -> str | None:
-    if ("::" in entry["op"]) == ("sources" in entry):
+def _op_fault(entry: dict[str, Any], namespaces: set[str]) -> str | None:
+    """Say what is wrong with an op, and add its namespace to those of the libraries before it."""
+    namespace, registered, _ = entry["op"].partition("::")
+    if bool(registered) == ("sources" in entry):
+        if registered and namespace in namespaces:
+            # Timing loads all of them into one process, which torch would end.
+            return f"another library registers {namespace!r}; allowed: a namespace of its own"
+        namespaces.update([namespace] if registered else [])
         return None
     return (
         "an op namespace::operator needs sources, and sources such an op; allowed: sources "
