@@ -339,7 +339,8 @@ def users_library(folder: Path, name: str, files: dict[str, str | None]) -> dict
     for source, text in files.items():
         if text is not None:
             (folder / "the sources" / source).write_text(f"{text}\n")
-    return {"name": name, "op": "m::f", "sources": [f"the sources/{source}" for source in files]}
+    op = f"{re.sub('[^a-z]', '_', name)}::f"
+    return {"name": name, "op": op, "sources": [f"the sources/{source}" for source in files]}
 
 
 def has_no_path(text: str) -> None:
