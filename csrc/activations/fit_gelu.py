@@ -77,7 +77,7 @@ def chebyshev(low: mpf, high: mpf, count: int = 241) -> list[mpf]:
 def fit(
     points: list[mpf], values: list[mpf], fixed: dict[int, float], degree: int
 ) -> tuple[list[float], float]:
-    """Return float coefficients, lowest first, beginning with the `fixed`, and the largest error."""
+    """Return float coefficients, lowest first, the `fixed` at their head, and the largest error."""
     x = np.array([long_double(point) for point in points])
     f = np.array([long_double(value) for value in values])
     fixed = dict(fixed)
