@@ -36,9 +36,7 @@ inline std::vector<int64_t> pooled_sizes(const Tensor& x) {
 }
 
 inline void check_pooled(const Tensor& grad, const Tensor& x) {
-  STD_TORCH_CHECK(grad.scalar_type() == x.scalar_type(), "grad must be of x's dtype");
-  STD_TORCH_CHECK(grad.is_cuda() == x.is_cuda() && grad.get_device_index() == x.get_device_index(),
-                  "grad must be on x's device");
+  check_kind(grad, x, "grad");
   std::vector<int64_t> expected = pooled_sizes(x);
   auto sizes = grad.sizes();
   STD_TORCH_CHECK(std::equal(expected.begin(), expected.end(), sizes.begin(), sizes.end()),

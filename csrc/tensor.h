@@ -23,10 +23,14 @@ using torch::stable::Tensor;
 #define OPPROOF_DEFINE_(library, m) STABLE_TORCH_LIBRARY_FRAGMENT(library, m)
 #define OPPROOF_DEFINE(m) OPPROOF_DEFINE_(OPPROOF_LIBRARY, m)
 
-inline void check_like(const Tensor& tensor, const Tensor& x, const char* name) {
+inline void check_kind(const Tensor& tensor, const Tensor& x, const char* name) {
   STD_TORCH_CHECK(tensor.scalar_type() == x.scalar_type(), name, " must be of x's dtype");
   STD_TORCH_CHECK(tensor.is_cuda() == x.is_cuda() && tensor.get_device_index() == x.get_device_index(),
                   name, " must be on x's device");
+}
+
+inline void check_like(const Tensor& tensor, const Tensor& x, const char* name) {
+  check_kind(tensor, x, name);
   bool same = tensor.dim() == x.dim();
   for (int64_t dim = 0; same && dim < x.dim(); ++dim) same = tensor.size(dim) == x.size(dim);
   STD_TORCH_CHECK(same, name, " must be of x's shape");

@@ -29,16 +29,13 @@ _FLAGS = ["-O3", "-ffp-contract=off"]
 # up in the library: the same sources make the same bytes.
 _CUDA_FLAGS = ["-O3", "-fmad=false", "-Xptxas=-v", "-objtemp"]
 
+# The oldest torch whose stable ABI is used, so that one library serves all from there on.
+_STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020b000000000000"
+
 # What the sources that are compiled for a header need besides: the loops' `omp simd`; errno and
-# traps, which keep loops from being vectorised, are nobody's to ask for; the oldest torch whose
-# stable ABI they use, so that one library serves all from there on.
-_HEADER_FLAGS = [
-    "-fopenmp-simd",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-    "-DTORCH_TARGET_VERSION=0x020b000000000000",
-]
-_HEADER_CUDA_FLAGS = ["-DTORCH_TARGET_VERSION=0x020b000000000000", "-DUSE_CUDA"]
+# traps, which keep loops from being vectorised, are nobody's to ask for.
+_HEADER_FLAGS = ["-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", _STABLE_ABI]
+_HEADER_CUDA_FLAGS = [_STABLE_ABI, "-DUSE_CUDA"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
