@@ -71,6 +71,13 @@ OPPROOF_INLINE T at_most(T limit, T x) {
   return x > limit ? limit : x;
 }
 
+// What an activation's value_and_derivative returns.
+template <class T>
+struct ValueAndDerivative {
+  T value;
+  T derivative;
+};
+
 // A power of e, as 2^-64 scale (1 + fraction). `scale` is a power of two, kept among the normal floats
 // by 2^64; the last addition, which would round, is left to the one who goes on with it.
 struct Exponential {

@@ -22,12 +22,6 @@
 #include "scalar.h"
 
 struct Activation {
-  template <class T>
-  struct Pair {
-    T value;
-    T derivative;
-  };
-
   // Within 3 units in the last place of the truth.
   static OPPROOF_INLINE float value(float x) {
     return value_of(x, common_of(opproof::magnitude_at_most(kLargest, x)));
@@ -38,7 +32,7 @@ struct Activation {
     return derivative_of(x, common_of(opproof::at_most(kLargest, opproof::magnitude(x))));
   }
 
-  static OPPROOF_INLINE Pair<float> value_and_derivative(float x) {
+  static OPPROOF_INLINE opproof::ValueAndDerivative<float> value_and_derivative(float x) {
     Common common = common_of(opproof::at_most(kLargest, opproof::magnitude(x)));
     return {value_of(x, common), derivative_of(x, common)};
   }
@@ -62,7 +56,7 @@ struct Activation {
     return x < 0.0 ? g : 1.0 - g;
   }
 
-  static OPPROOF_INLINE Pair<double> value_and_derivative(double x) {
+  static OPPROOF_INLINE opproof::ValueAndDerivative<double> value_and_derivative(double x) {
     return {value(x), derivative(x)};
   }
 

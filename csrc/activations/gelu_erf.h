@@ -7,12 +7,6 @@
 
 struct Activation {
   template <class T>
-  struct Pair {
-    T value;
-    T derivative;
-  };
-
-  template <class T>
   static OPPROOF_INLINE T value(T x) {
     return T(0.5) * x * (T(1) + erf_of(x));
   }
@@ -23,7 +17,7 @@ struct Activation {
   }
 
   template <class T>
-  static OPPROOF_INLINE Pair<T> value_and_derivative(T x) {
+  static OPPROOF_INLINE opproof::ValueAndDerivative<T> value_and_derivative(T x) {
     return {value(x), derivative(x)};
   }
 
