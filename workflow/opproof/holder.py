@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from opproof import artifact
+from opproof import artifact, slurm
 from opproof.errors import UserError
 
 _FILE = Path(".snakemake") / "opproof-holder.json"
 _LOCKS = Path(".snakemake") / "locks"
 
-# Read when the Snakefile is parsed: later, the SLURM executor has taken it from the environment.
+# Read when the Snakefile is parsed: later, the SLURM executor has taken them from the environment.
 _SLURM_JOB = os.environ.get("SLURM_JOB_ID")
+_SLURM_RESTARTS = int(os.environ.get("SLURM_RESTART_COUNT", 0))
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Holder:
 
     `machine`, `namespace` (of pids) and `boot` are the kernel's names for where `pid` means
     something; `start_time`, in clock ticks since boot, tells the process from a later one of the
-    same pid. `locks` are the run's lock files, by name, with their time of writing in ns: empty
+    same pid. `slurm_job` is the job that the run itself is, started again `slurm_restarts` times by
+    SLURM. `locks` are the run's lock files, by name, with their time of writing in ns: empty
     where another run's could not be told from them. `started` is UTC, in ISO 8601.
     """
 
@@ -39,6 +41,7 @@ class Holder:
     pid: int
     start_time: int
     slurm_job: str | None
+    slurm_restarts: int
     user: str
     started: str
     locks: dict[str, int]
@@ -46,7 +49,7 @@ class Holder:
     def is_alive(self) -> bool | None:
         """Return whether the run's process lives; None if that can't be told from here."""
         if (self.host, self.machine, self.namespace) != _place():
-            return None
+            return self._job_is_alive()
         if self.boot != _boot():
             return False
         try:
@@ -60,6 +63,14 @@ class Holder:
         except OSError:
             return None  # the kernel may hide other users' processes (hidepid)
         return start_time == self.start_time and state not in ("Z", "X")
+
+    def _job_is_alive(self) -> bool | None:
+        """Return whether the run lives by what SLURM says of the job that it is; None if silent."""
+        if self.slurm_job is None:
+            return None
+        if self.slurm_job == _SLURM_JOB and self.slurm_restarts < _SLURM_RESTARTS:
+            return False  # this is the job, started again
+        return slurm.is_going_on(self.slurm_job)
 
     def held_locks(self, folder: Path) -> list[Path]:
         """Return those of the run's lock files that are still in `folder`, the working folder."""
@@ -167,6 +178,7 @@ def _this_process(folder: Path) -> Holder:
         pid=os.getpid(),
         start_time=start_time,
         slurm_job=_SLURM_JOB,
+        slurm_restarts=_SLURM_RESTARTS,
         user=_user(),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         locks=locks if len(kinds) == len(locks) else {},

@@ -58,28 +58,35 @@ def is_here() -> bool:
     return shutil.which("squeue") is not None
 
 
-def jobs(*options: str) -> list[Job]:
+def jobs(*options: str, timeout: float = _TIMEOUT) -> list[Job]:
     """Return the jobs that squeue lists under `options`, ended ones included.
 
-    Raises SlurmError if SLURM does not answer.
+    Raises SlurmError if SLURM does not answer within `timeout` seconds.
     """
-    output = ask(
-        "squeue", "--noheader", "--states=all", f"--format={_SEPARATOR.join(_FIELDS)}", *options
-    )
+    command = ("squeue", "--noheader", "--states=all", f"--format={_SEPARATOR.join(_FIELDS)}")
+    output = ask(*command, *options, timeout=timeout)
     lines = [line.split(_SEPARATOR) for line in output.splitlines()]
     return [Job(*(field.strip() for field in line)) for line in lines if len(line) == len(_FIELDS)]
 
 
-def jobs_of(folder: Path) -> list[Job]:
+def jobs_of(folder: Path, timeout: float = _TIMEOUT) -> list[Job]:
     """Return the jobs of this user that a Snakemake in `folder` has submitted and that go on.
 
-    Raises SlurmError if SLURM does not answer.
+    Raises SlurmError if SLURM does not answer within `timeout` seconds.
     """
     return [
         job
-        for job in jobs("--me")
+        for job in jobs("--me", timeout=timeout)
         if job.folder == str(folder) and job.comment.startswith("rule_") and not job.has_ended
     ]
+
+
+def is_going_on(job: str) -> bool | None:
+    """Return whether a job waits or runs; None if SLURM does not answer."""
+    try:
+        return any(not found.has_ended for found in jobs(f"--jobs={job}"))
+    except SlurmError as error:
+        return False if "Invalid job id" in str(error) else None
 
 
 def cancel(*ids: str) -> None:
@@ -91,11 +98,17 @@ def cancel(*ids: str) -> None:
 def requeue(job: str) -> None:
     """Make a job start over, an ended one too. Raises SlurmError if SLURM refuses."""
     ask("scontrol", "requeue", job)
+    # SLURM would wait for two minutes first.
+    ask("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
-def configuration() -> dict[str, str]:
-    """Return what `scontrol show config` says. Raises SlurmError if SLURM does not answer."""
-    pairs = (line.partition("=") for line in ask("scontrol", "show", "config").splitlines())
+def configuration(timeout: float = _TIMEOUT) -> dict[str, str]:
+    """Return what `scontrol show config` says.
+
+    Raises SlurmError if SLURM does not answer within `timeout` seconds.
+    """
+    output = ask("scontrol", "show", "config", timeout=timeout)
+    pairs = (line.partition("=") for line in output.splitlines())
     return {key.strip(): value.strip() for key, separator, value in pairs if separator}
 
 

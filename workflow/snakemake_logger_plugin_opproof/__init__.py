@@ -3,7 +3,10 @@
 import copy
 import logging
 import os
+import signal
 import sys
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,12 +14,16 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, DefaultForma
 from snakemake.settings.enums import Quietness
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
-from snakemake_interface_logger_plugins.settings import OutputSettingsLoggerInterface
+from snakemake_interface_logger_plugins.settings import (
+    LogHandlerSettingsBase,
+    OutputSettingsLoggerInterface,
+)
 
 from opproof import holder
 from snakemake_logger_plugin_opproof.display import Display
 from snakemake_logger_plugin_opproof.lines import Lines
 from snakemake_logger_plugin_opproof.progress import Progress
+from snakemake_logger_plugin_opproof.watchdog import INTERRUPT, Watchdog, interrupt
 
 _FAULTS = (LogEvent.ERROR, LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR)
 
@@ -46,6 +53,21 @@ class View(Protocol):
         """Show the last state and end."""
 
 
+@dataclass
+class LogHandlerSettings(LogHandlerSettingsBase):
+    """What a profile may set: `logger-opproof-patience`."""
+
+    patience: int = field(
+        default=300,
+        metadata={
+            "help": "Seconds that a job on SLURM may be forgotten, blocked or ended without "
+            "Snakemake's notice before it is given up; a run in which all jobs are is ended. Above "
+            "180, the longest that the executor plugin sleeps.",
+            "type": int,
+        },
+    )
+
+
 class LogHandler(LogHandlerBase):
     """Shows the stages' progress, and Snakemake's messages in Snakemake's own words.
 
@@ -58,9 +80,13 @@ class LogHandler(LogHandlerBase):
     has_filter = True
     has_formatter = True
     needs_rulegraph = False
+    settings: LogHandlerSettings
 
     def __post_init__(self) -> None:
         self.progress = Progress()
+        self.watchdog = Watchdog(self.progress, self.settings.patience, interrupt)
+        with suppress(ValueError):  # not the main thread: the watchdog's last resort remains
+            signal.signal(INTERRUPT, signal.default_int_handler)
         self._messages = _snakemake_handler(self.common_settings)
         self._view = _view(self.common_settings, self.progress, self._messages)
         self._ended = False
@@ -69,6 +95,7 @@ class LogHandler(LogHandlerBase):
         # An exception that leaves here ends the thread that brings every record.
         try:
             changed = self.progress.see(record)
+            self.watchdog.see(record)
             if self._view is None or _is_message(record):
                 self._messages.handle(_with_holder(record))
             if record.getMessage().startswith(_ENDINGS):
@@ -86,6 +113,7 @@ class LogHandler(LogHandlerBase):
         if not self._ended:
             self._ended = True
             self.progress.end()
+            self.watchdog.stop()
             if self._view:
                 self._view.close()
 

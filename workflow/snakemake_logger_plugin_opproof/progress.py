@@ -23,12 +23,13 @@ class Job:
     """A job under way; `started` on the clock of Progress, in seconds.
 
     `state`: running; submitted to a cluster, whose queue is not visible here; or unfinished, once
-    the run has ended before it.
+    the run has ended before it. `time_limit`, in seconds, is what it asked the cluster for.
     """
 
     stage: str
     state: str
     started: float
+    time_limit: float | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,9 @@ class Progress:
         if stage not in self._totals:
             return
         state = "submitted" if self._on_cluster and not fields["local"] else "running"
-        self._jobs[fields["jobid"]] = Job(stage, state, self._clock())
+        minutes = fields["resources"].get("runtime")
+        limit = 60.0 * minutes if isinstance(minutes, int | float) else None
+        self._jobs[fields["jobid"]] = Job(stage, state, self._clock(), limit)
         self._failed.pop(fields["jobid"], None)  # another attempt
         now = sum(job.stage == stage for job in self._jobs.values())
         self._side_by_side[stage] = max(self._side_by_side[stage], now)
