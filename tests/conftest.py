@@ -1,5 +1,6 @@
 """What all tests share: real MNIST."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# What is started with & ignores Ctrl-C, and so would all that it starts: runs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
