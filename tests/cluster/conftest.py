@@ -27,7 +27,7 @@ QUICKLY = (
     "--slurm-init-seconds-before-status-checks=5",
     "--max-status-checks-per-second=1",
     "--latency-wait=10",
-    "--logger-opproof-patience=40",
+    "--logger-opproof-patience=100",
 )
 
 # The GPUs of the test's cluster are none.

@@ -17,7 +17,16 @@ from contextlib import suppress
 from pathlib import Path
 
 PACKAGES = ("slurm-wlm", "munge", "slurmdbd", "mariadb-server")
-_PROGRAMS = ("slurmctld", "slurmd", "slurmdbd", "munged", "mariadbd", "unshare", "nsenter")
+_PROGRAMS = (
+    "slurmctld",
+    "slurmd",
+    "slurmdbd",
+    "munged",
+    "mariadbd",
+    "unshare",
+    "nsenter",
+    "setpriv",
+)
 NODES = ("n1", "n2")
 
 _SLURM_CONF = """\
@@ -88,6 +97,10 @@ def missing() -> str | None:
     absent = [name for name in _PROGRAMS if not shutil.which(name, path=_PATH)]
     return f"not installed: {', '.join(absent)}" if absent else None
 
+
+# What is killed can't clean up: the cluster ends with the process that started it.
+_WITH_THIS_PROCESS = ("setpriv", "--pdeathsig=KILL")
+_OWN = ("--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 # Daemons lie where a user's PATH may not lead.
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
@@ -199,17 +212,7 @@ class Cluster:
             "echo ready && while sleep 3600; do :; done"
         )
         self._init = subprocess.Popen(
-            [
-                "unshare",
-                "--mount",
-                "--pid",
-                "--fork",
-                "--kill-child",
-                "--mount-proc",
-                "bash",
-                "-c",
-                script,
-            ],
+            [*_WITH_THIS_PROCESS, "unshare", *_OWN, "bash", "-c", script],
             stdout=subprocess.PIPE,
         )
         assert self._init.stdout

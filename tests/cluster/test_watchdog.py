@@ -16,6 +16,7 @@ from .slurm_cluster import Cluster
 Undisturbed = Callable[..., dict[str, Any]]
 
 ENDED = "This run would wait for ever"
+SOON = "--logger-opproof-patience=30"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def test_asking_sacct_without_accounting(
     workspace: SlurmWorkspace, undisturbed: Undisturbed
 ) -> None:
     workspace.configure(**SHORT)
-    run = workspace.snakemake("--slurm-status-command=sacct")
+    run = workspace.snakemake("--slurm-status-command=sacct", SOON)
     assert run.returncode != 0
     assert ENDED in run.stdout
     assert "ended in SLURM as COMPLETED, which Snakemake has not noticed" in run.stdout
@@ -48,7 +49,7 @@ def test_asking_sacct_without_accounting(
 
 def test_a_job_that_can_never_start(workspace: SlurmWorkspace, undisturbed: Undisturbed) -> None:
     workspace.configure(**SHORT)
-    run = workspace.snakemake("--default-resources", "slurm_partition=brief", "runtime=30")
+    run = workspace.snakemake(SOON, "--default-resources", "slurm_partition=brief", "runtime=30")
     assert run.returncode != 0
     assert ENDED in run.stdout
     assert "cannot start: SLURM gives PartitionTimeLimit as the reason" in run.stdout
