@@ -39,9 +39,14 @@ LONG: dict[str, Any] = {"seeds": [0], "train": {"epochs": 20, "batch_size": 600}
 
 @dataclass
 class SlurmWorkspace(Workspace):
-    """A clone of the project in which data, build and verify are done, on a cluster."""
+    """A clone of the project in which data, build and verify are done, on a cluster.
+
+    `disturbed` and `ended`: when a fault was about to be made, and when the run ended thereafter.
+    """
 
     cluster: Cluster
+    disturbed: float | None = None
+    ended: float | None = None
 
     def command(self, *options: str) -> list[str]:
         """Return the command line of a run on the cluster."""
@@ -97,7 +102,13 @@ class SlurmWorkspace(Workspace):
         wait_until(self.trained)
         lines = self.cluster.run("squeue", "-h", "--states=RUNNING", "-o", "%i %k %Z").splitlines()
         rows = [line.split(maxsplit=2) for line in lines if "rule_train" in line]
+        self.disturbed = time.monotonic()
         return next(id for id, _, folder in rows if folder == str(self.folder))
+
+    def start_requeued(self, job: str) -> None:
+        """Have a requeued job start at once: SLURM would wait for two minutes."""
+        wait_until(lambda: self.jobs()[job] == "PENDING")
+        self.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def trainers(self) -> list[int]:
         """Return the training processes at work in this workspace."""
@@ -128,7 +139,9 @@ class Run:
 
     def wait(self) -> int:
         """Wait for its end and return its exit status."""
-        return self.process.wait()
+        status = self.process.wait()
+        self.workspace.ended = time.monotonic()
+        return status
 
     def kill(self, signal: str) -> None:
         """Send a signal to Snakemake itself; the process here is what has entered the cluster."""
@@ -209,7 +222,15 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def workspace(prepared: Workspace, cluster: Cluster, tmp_path: Path) -> SlurmWorkspace:
+def workspace(
+    prepared: Workspace,
+    cluster: Cluster,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
+) -> Iterator[SlurmWorkspace]:
     """A clone on the cluster in which only training is left to do."""
     shutil.copytree(prepared.folder, tmp_path / "clone")
-    return SlurmWorkspace(tmp_path / "clone", prepared.mnist, cluster)
+    workspace = SlurmWorkspace(tmp_path / "clone", prepared.mnist, cluster)
+    yield workspace
+    if workspace.disturbed and workspace.ended:
+        record_property("seconds from fault to end", round(workspace.ended - workspace.disturbed))

@@ -22,6 +22,7 @@ def test_a_node_that_is_lost(workspace: SlurmWorkspace, undisturbed: Undisturbed
         (first,) = workspace.trainers()
         workspace.cluster.kill(f"slurmd.{node}")
         os.kill(first, signal.SIGSTOP)
+        workspace.start_requeued(job)
         wait_until(lambda: set(workspace.trainers()) - {first})
         os.kill(first, signal.SIGCONT)
         assert run.wait() == 0, run.printed()

@@ -37,9 +37,7 @@ def kill_the_trainer(workspace: SlurmWorkspace, job: str) -> None:
 
 def requeue(workspace: SlurmWorkspace, job: str) -> None:
     workspace.cluster.run("scontrol", "requeue", job)
-    # SLURM would wait for two minutes.
-    wait_until(lambda: workspace.jobs()[job] == "PENDING")
-    workspace.cluster.run("scontrol", "update", f"JobId={job}", "StartTime=now")
+    workspace.start_requeued(job)
 
 
 def preempt(workspace: SlurmWorkspace, job: str) -> None:

@@ -463,10 +463,10 @@ import json, threading, time
 from pathlib import Path
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import OutputSettings, ResourceSettings
-from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+from snakemake_logger_plugin_opproof import LogHandlerSettings
 
 seen = {}
-settings = OutputSettings(log_handler_settings={"opproof": LogHandlerSettingsBase()})
+settings = OutputSettings(log_handler_settings={"opproof": LogHandlerSettings()})
 with SnakemakeApi(settings) as api:
     [handler] = api.get_log_handlers()
     beginning = handler.progress.last_event

@@ -35,6 +35,16 @@ _CHATTER = (
     "Select jobs to execute",
 )
 
+# What the SLURM executor says in every run: that no account is set (SLURM says so if it wants
+# one), and that a controller in a job is not as usual.
+_SLURM_CHATTER = (
+    "No SLURM account given",
+    "No account was given",
+    "Unable to guess SLURM account",
+    "You are running snakemake in a SLURM job context",
+    "Cleaning up SLURM log files",
+)
+
 # What it says once no job will be started any more, before the hooks have their say.
 _ENDINGS = (
     "Terminating processes on user request",
@@ -152,7 +162,7 @@ def _snakemake_handler(settings: OutputSettingsLoggerInterface) -> logging.Strea
 def _is_message(record: logging.LogRecord) -> bool:
     event = getattr(record, "event", None)
     if event is None:
-        return not record.getMessage().startswith(_CHATTER)
+        return not record.getMessage().startswith((*_CHATTER, *_SLURM_CHATTER))
     return event in _FAULTS
 
 
