@@ -24,7 +24,7 @@ def test_a_killed_controller_s_jobs_are_cancelled_by_the_next(
     assert "Cleared the lock of a run that was killed" in again.stdout
     assert f"Cancelled jobs that a killed run had left on SLURM: {orphan}." in again.stdout
     assert workspace.jobs()[orphan] == "CANCELLED"
-    assert "epoch 1/20" not in workspace.log("train/torch/0.log")
+    assert "epoch 1/5" not in workspace.log("train/torch/0.log")
     assert workspace.results() == undisturbed(**LONG)
     workspace.assert_nothing_is_left()
 
@@ -59,7 +59,7 @@ def test_sigterm_lets_the_jobs_end(workspace: SlurmWorkspace, undisturbed: Undis
 def test_a_second_controller_is_told_who_holds_the_folder(workspace: SlurmWorkspace) -> None:
     workspace.configure(**SHORT)
     job = submit(workspace, "pipeline.sbatch", "--time=10", options=QUICKLY)
-    wait_until((workspace.folder / "results/config").exists)
+    wait_until((workspace.folder / ".snakemake/opproof-holder.json").exists)
     second = workspace.snakemake()
     assert second.returncode != 0
     assert f"SLURM job {job}, user root" in second.stdout
@@ -104,7 +104,7 @@ def test_a_controller_that_slurm_starts_again_goes_on(
 
 def test_all_in_one_job(workspace: SlurmWorkspace, undisturbed: Undisturbed) -> None:
     workspace.configure(**LONG)
-    job = submit(workspace, "single_node.sbatch", "--time=3", "--signal=B:INT@60")
+    job = submit(workspace, "single_node.sbatch", "--mem=8G", "--time=3", "--signal=B:INT@60")
     wait_until(workspace.trained)
     for trainer in workspace.trainers():
         os.kill(trainer, signal.SIGSTOP)
@@ -114,7 +114,7 @@ def test_all_in_one_job(workspace: SlurmWorkspace, undisturbed: Undisturbed) -> 
     wait_until(lambda: ended(workspace, job))
     assert workspace.jobs()[job] == "FAILED", printed(workspace, job)
     workspace.assert_nothing_is_left()
-    again = submit(workspace, "single_node.sbatch")
+    again = submit(workspace, "single_node.sbatch", "--mem=8G")
     wait_until(lambda: ended(workspace, again))
     assert workspace.jobs()[again] == "COMPLETED", printed(workspace, again)
     assert workspace.results() == undisturbed(**LONG)

@@ -71,18 +71,22 @@ def test_slurmctld_is_away_where_nothing_else_tells_of_jobs(
 
 
 @pytest.mark.parametrize(
-    ("lie", "config", "words"),
+    ("lie", "patience", "config", "words"),
     [
-        pytest.param("exit 1", SHORT, "SLURM does not answer: squeue: exit status 1", id="errors"),
-        pytest.param("exit 0", SHORT, "SLURM does not know it any more", id="nothing"),
+        pytest.param(
+            "exit 1", 10, SHORT, "SLURM does not answer: squeue: exit status 1", id="errors"
+        ),
+        pytest.param("exit 0", 30, SHORT, "SLURM does not know it any more", id="nothing"),
         pytest.param(
             "exec {squeue} \"$@\" | sed 's/COMPLETED/RUNNING/'",
+            30,
             SHORT,
             "runs on past its time limit, says SLURM",
             id="RUNNING",
         ),
         pytest.param(
             "exec {squeue} \"$@\" | sed -E 's/PENDING|RUNNING/COMPLETED/'",
+            100,
             LONG,
             "MissingOutputException",
             id="COMPLETED",
@@ -94,6 +98,7 @@ def test_a_squeue_that_lies(
     undisturbed: Undisturbed,
     tmp_path: Path,
     lie: str,
+    patience: int,
     config: dict[str, Any],
     words: str,
 ) -> None:
@@ -103,7 +108,7 @@ def test_a_squeue_that_lies(
     squeue.write_text(f"#!/bin/sh\n{lie.format(squeue='/usr/bin/squeue')}\n")
     squeue.chmod(0o755)
     path = f"{squeue.parent}:{workspace.environment()['PATH']}"
-    options = ("--logger-opproof-patience=10", "--set-resources", "train:runtime=1")
+    options = (f"--logger-opproof-patience={patience}", "--set-resources", "train:runtime=1")
     run = workspace.snakemake(*options, PATH=path)
     assert run.returncode != 0
     assert words in run.stdout
