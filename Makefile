@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.opproof-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env test-env run quick test lint timing gpu-check tensorboard clean clean-checkpoints distclean
+.PHONY: help env test-env run quick doctor test cluster lint timing gpu-check tensorboard clean clean-checkpoints distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -43,8 +43,18 @@ run: env ## the pipeline of CONFIG (config.yaml) on CORES (all) cores, and its t
 quick: CONFIG = tests/quick.yaml
 quick: run ## the same on a small configuration, in two minutes
 
-test: test-env ## every test
-	@"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+doctor: env ## whether this machine, and its SLURM, are ready for CONFIG; takes seconds
+	@"$(BIN)/python" -m opproof doctor --config "$(CONFIG)"
+
+# Tests of the cluster wait more than they work: more at once than there are cores.
+TEST_JOBS ?= 4
+
+test: test-env ## every test; on Debian, as root, with a SLURM of its own (installs its packages)
+	@"$(BIN)/python" -m tests.cluster prepare
+	@"$(BIN)/python" -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
+
+cluster: test-env ## a shell in a SLURM of two nodes on this machine; Debian, as root
+	@"$(BIN)/python" -m tests.cluster shell
 
 lint: test-env ## style and types, as the tests check them
 	@"$(BIN)/python" -m pytest tests/unit/test_style.py

@@ -4,20 +4,22 @@ import gzip
 import os
 import shutil
 import signal
-import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from opproof import mnist
+from tests.processes import processes_with
 
-from .conftest import Workspace
-
-needs_root = pytest.mark.skipif(
-    os.geteuid() != 0, reason="LOUD: not root, so no mount namespace: disk faults are NOT tested"
+from .conftest import (
+    Workspace,
+    copy_of_mnist,
+    flip_a_byte,
+    in_namespace,
+    needs_root,
+    started,
+    wait_for,
 )
 
 
@@ -68,6 +70,20 @@ def test_a_gpu_that_is_not_there_is_not_replaced_by_the_cpu(workspace: Workspace
     assert run.returncode != 0
     assert "no GPU: device: cuda is set" in run.stdout
     assert "Traceback" not in run.stdout
+
+
+def test_a_gpu_that_does_not_work_ends_its_job_and_nothing_is_tried_on_the_cpu(
+    workspace: Workspace,
+) -> None:
+    workspace.configure(seeds=[0], backends=["torch"])
+    run = workspace.snakemake(CUDA_VISIBLE_DEVICES="63")  # no machine has it
+    assert run.returncode != 0
+    assert (
+        "no GPU: CUDA_VISIBLE_DEVICES=63 gives this job a GPU, but the driver says: " in run.stdout
+    )
+    assert "Traceback" not in run.stdout
+    assert not (workspace.folder / "results/verify/torch.json").exists()
+    assert not (workspace.folder / "results/state/bad-nodes").exists()  # that is for SLURM
 
 
 def test_a_flipped_byte_in_the_data_stops_training(workspace: Workspace, tmp_path: Path) -> None:
@@ -188,76 +204,3 @@ def test_a_second_pipeline_is_told_who_holds_the_folder(workspace: Workspace) ->
         assert f"pid {first.pid} on host {os.uname().nodename}" in second.stdout
         assert first.wait() == 0
     assert workspace.read("summary.json")["results"]["backends"][0]["seeds_ok"] == 2
-
-
-def copy_of_mnist(source: Path, folder: Path) -> Path:
-    folder.mkdir()
-    for file in mnist.FILES:
-        shutil.copyfile(source / file.name, folder / file.name)
-    return folder
-
-
-def flip_a_byte(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[1000] ^= 1
-    path.write_bytes(content)
-
-
-def in_namespace(
-    workspace: Workspace, mount: str, *options: str
-) -> subprocess.CompletedProcess[str]:
-    """Run the pipeline where `mount` has been done for it alone."""
-    script = f'{mount} && exec "$@"'
-    return subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", *workspace.command(*options)],
-        cwd=workspace.folder,
-        env=workspace.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-class started:  # noqa: N801
-    """A pipeline that runs in the background, and is ended with all its jobs at the end."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self.folder = workspace.folder
-        self.run = subprocess.Popen(
-            workspace.command(),
-            cwd=workspace.folder,
-            env=workspace.environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> subprocess.Popen[bytes]:
-        return self.run
-
-    def __exit__(self, *_: object) -> None:
-        for process in [self.run.pid, *processes_with("opproof", self.folder)]:
-            try:
-                os.kill(process, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
-        self.run.wait()
-
-
-def wait_for(workspace: Workspace, pattern: str) -> Path:
-    """Return the first file that comes to match; the suite's timeout bounds the wait."""
-    while not (found := list(workspace.folder.glob(pattern))):
-        time.sleep(0.05)
-    return found[0]
-
-
-def processes_with(words: str, folder: Path) -> Iterator[int]:
-    """Yield the processes whose command line holds `words` and whose folder is `folder`."""
-    for process in Path("/proc").iterdir():
-        try:
-            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in command and (process / "cwd").readlink() == folder:
-                yield int(process.name)
-        except (OSError, ValueError):
-            continue

@@ -116,13 +116,19 @@ def test_a_part_of_the_pipeline_shows_no_table_of_an_earlier_run(copy: Workspace
     assert "accuracy" not in run.stdout
 
 
-def test_check_notices_arrays_that_are_not_there_any_more(copy: Workspace) -> None:
-    (copy.folder / "results/train/torch/0/seed-0.npz").unlink()
-    (copy.folder / "results/train/cpp/1/seed-1.npz").write_bytes(b"")
-    run = copy.snakemake("--forcerun", "check")
-    assert run.returncode != 0
-    assert "results/train/torch/0/seed-0.npz: missing" in run.stdout
-    assert "results/train/cpp/1/seed-1.npz: damaged" in run.stdout
+def test_arrays_that_are_not_there_any_more_are_put_there_again(copy: Workspace) -> None:
+    missing = copy.folder / "results/train/torch/0/seed-0.npz"
+    damaged = copy.folder / "results/train/cpp/1/seed-1.npz"
+    before = missing.read_bytes(), damaged.read_bytes()
+    missing.unlink()
+    damaged.write_bytes(b"")
+    run = copy.snakemake()
+    assert run.returncode == 0, run.stdout
+    assert "results/train/torch/0/seed-0.npz: missing; it is made again" in run.stdout
+    assert "results/train/cpp/1/seed-1.npz: damaged: " in run.stdout
+    assert (missing.read_bytes(), damaged.read_bytes()) == before
+    for block in ("torch/0", "cpp/1"):
+        assert "trained before" in copy.log(f"train/{block}.log")
 
 
 def test_dry_run_plans_every_job_and_writes_nothing(workspace: Workspace) -> None:

@@ -235,6 +235,111 @@ def test_a_file_is_on_disk_before_it_has_its_name(
     assert synced == [(b"abc", False), (False, True)]
 
 
+def test_what_was_there_before_is_kept(tmp_path: Path) -> None:
+    path, previous = tmp_path / "x", tmp_path / "previous"
+    for number in range(3):
+        artifact.write_sealed(path, bytes([number]), previous)
+        assert artifact.read_sealed(path) == bytes([number])
+        if number:
+            assert artifact.read_sealed(previous) == bytes([number - 1])
+    assert files(tmp_path) == ["previous", "x"]
+
+
+def test_what_was_there_before_stays_where_the_new_cannot_be_written(tmp_path: Path) -> None:
+    path, previous = tmp_path / "x", tmp_path / "previous"
+    artifact.write_bytes(path, b"1", previous)
+    artifact.write_bytes(path, b"2", previous)
+    with pytest.raises(UserError), file_size_limit(100_000):
+        artifact.write_bytes(path, b"new!" * 50_000, previous)
+    assert (path.read_bytes(), previous.read_bytes()) == (b"2", b"1")
+
+
+def test_a_writer_whose_temporary_file_is_swept_away_writes_it_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x"
+    artifact.write_bytes(path, b"1")
+    sync, synced = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append(descriptor)
+        if len(synced) == 1:
+            artifact.sweep(tmp_path)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    artifact.write_bytes(path, b"2", tmp_path / "previous")
+    assert len(synced) == 3
+    assert (path.read_bytes(), (tmp_path / "previous").read_bytes()) == (b"2", b"1")
+    assert files(tmp_path) == ["previous", "x"]
+
+
+OF_OTHERS = (
+    ".hidden",
+    "x.tmp",
+    ".x.tmp",
+    ".x.json.host-12-0123abc.tmp",
+    ".x.json.host-a-01234567.tmp",
+)
+
+
+def test_a_sweep_takes_temporary_files_alone(tmp_path: Path) -> None:
+    kept = [tmp_path / "a" / name for name in OF_OTHERS]
+    swept = [artifact.temporary(tmp_path / name) for name in ("x", "a/x.json", "a/b/.c-1.npz")]
+    for path in (*kept, *swept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    folder = artifact.temporary(tmp_path / "a" / "folder")
+    (folder / "c").mkdir(parents=True)
+    (folder / "c" / "file").touch()
+    artifact.sweep(tmp_path)
+    assert files(tmp_path) == sorted(str(path.relative_to(tmp_path)) for path in kept)
+    assert not folder.exists()
+
+
+def test_a_sweep_for_a_file_takes_that_files_alone(tmp_path: Path) -> None:
+    names = ("[x].json", "x.json", "[x].json2", "x")
+    temporaries = {name: artifact.temporary(tmp_path / name) for name in names}
+    for path in temporaries.values():
+        path.touch()
+    artifact.sweep(tmp_path / "[x].json")
+    assert [name for name, path in temporaries.items() if not path.exists()] == ["[x].json"]
+
+
+def test_a_sweep_of_what_is_not_there(tmp_path: Path) -> None:
+    artifact.sweep(tmp_path / "absent")
+    artifact.sweep(tmp_path / "absent" / "x")
+    artifact.sweep_shared(tmp_path / "absent")
+    assert files(tmp_path) == []
+
+
+def test_a_shared_sweep_leaves_what_may_be_at_work(tmp_path: Path) -> None:
+    def left_by(name: str, host: str, pid: int, age: float = 0.0) -> Path:
+        path = tmp_path / f".{name}.{host}-{pid}-0123abcd.tmp"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+        return path
+
+    ended = fork(lambda: None)
+    os.waitpid(ended, 0)
+    here, day = os.uname().nodename, 24 * 3600
+    kept = [
+        left_by("alive", here, os.getpid()),
+        left_by("of-init", here, 1),
+        left_by("elsewhere", "elsewhere", ended),
+        left_by("elsewhere-in-the-cluster", f"{here}.other.org", ended),
+        left_by("not-old", "elsewhere", ended, day - 60),
+    ]
+    swept = [
+        left_by("ended", here, ended),
+        left_by("old", "elsewhere", ended, day + 60),
+        left_by("old-and-alive", here, os.getpid(), day + 60),
+    ]
+    artifact.sweep_shared(tmp_path)
+    assert [path for path in swept if path.exists()] == []
+    assert [path for path in kept if not path.exists()] == []
+
+
 FAULTY_DISK = """
 import json, subprocess, sys
 from pathlib import Path
@@ -283,13 +388,9 @@ def test_a_disk_that_takes_nothing(tmp_path: Path, fault: str, reason: str) -> N
 def test_a_write_that_breaks_off_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x"
     artifact.write_bytes(path, b"old")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    try:
-        with pytest.raises(UserError, match=r"x: cannot be written: File too large \(200,000 byt"):
-            artifact.write_bytes(path, b"new!" * 50_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = r"x: cannot be written: File too large \(200,000 byt"
+    with pytest.raises(UserError, match=message), file_size_limit(100_000):
+        artifact.write_bytes(path, b"new!" * 50_000)
     assert files(tmp_path) == ["x"]
     assert path.read_bytes() == b"old"
 
@@ -350,6 +451,17 @@ def outer() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as name:
         Path(name).chmod(0o755)
         yield Path(name)
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Let this process write no file larger than `size` bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def files(folder: Path) -> list[str]:

@@ -27,9 +27,10 @@ from opproof import (
     sources,
     toolchain,
 )
+from opproof.backends import LIBRARIES
 from opproof.errors import UserError
 from opproof.paths import CSRC
-from opproof.settings import Library
+from opproof.settings import Build, Library
 
 Compile = Callable[[dict[str, str]], tuple[int, dict[str, Any]]]
 
@@ -115,6 +116,17 @@ def built(factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built(tmp_path_factory)
+
+
+@pytest.mark.parametrize("name", ["", "build", "build/aten_gelu"])
+def test_nothing_is_built_where_everybody_may_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(build, "_compile", None)
+    (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).chmod(0o777)
+    with pytest.raises(UserError, match=f"^{tmp_path / name}: everybody can write to it"):
+        build.build(LIBRARIES["aten_gelu"], Build("off", "9.0"), tmp_path)
 
 
 def test_the_record_says_what_the_library_was_made_of_and_how(output: Path) -> None:
@@ -215,6 +227,21 @@ def test_paths_may_have_spaces(compile_tiny: Compile) -> None:
     assert (status, record["error"]) == (0, None)
     assert {"-O3", "-ffp-contract=off"} <= {*record["flags"]}
     assert [*record["sources"]] == ["the sources/a.cxx"]
+
+
+def test_a_source_that_is_edited_meanwhile_is_not_recorded(
+    compile_tiny: Compile,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    compiler = tmp_path / "edits-first"
+    edit = 'for word; do case "$word" in *a.cpp) echo "// Edited." >> "$word";; esac; done'
+    compiler.write_text(f'#!/bin/sh\n{edit}\nexec c++ "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CXX", str(compiler))
+    assert compile_tiny({"a.cpp": "int one() { return 1; }\n"}) == (2, {})
+    assert "its sources were edited meanwhile; run it again\n" in capfd.readouterr().err
 
 
 def test_a_source_that_is_not_there_is_the_users_to_mend(

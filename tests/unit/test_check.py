@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from opproof import __main__, artifact, config, provenance
 
 Summary = dict[str, Any]
 EPOCHS = 2
+BESIDE = ("summary.csv", "summary.md", "report.html")  # each holds its name
 
 
 @pytest.fixture
@@ -51,6 +53,7 @@ def good() -> Summary:
             "jobs": [],
             "timing": provenance.of_job(),
         },
+        "files": {name: hashlib.sha256(name.encode()).hexdigest() for name in BESIDE},
     }
 
 
@@ -230,6 +233,10 @@ SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
         lambda s: s.update(format=2),
         ["summary.json: $.format: 1 was expected"],
     ),
+    "no digests": (
+        lambda s: s.pop("files"),
+        ["summary.json: $: 'files' is a required property"],
+    ),
     "two faults": (
         lambda s: (verdict(s, "fail", "x"), tanh(s)["verification"].update(verdict="pass")),
         ["torch: verification says fail", "tanh: verification says pass"],
@@ -268,6 +275,9 @@ def test_spoilt(
         assert part in said
 
 
+OTHER_DIGEST = (
+    "damaged: it does not have the digest recorded for it; delete it and run the pipeline again"
+)
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing": (Path.unlink, "missing; run the pipeline or its stage first"),
     "empty": (lambda path: path.write_text(""), "damaged: it is not whole"),
@@ -302,6 +312,55 @@ def test_damaged_file(
     assert error.count("\n") == 1
 
 
+FILES_BESIDE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "missing": (Path.unlink, "missing; run the pipeline or its stage first"),
+    "cut short": (lambda path: path.write_text(path.name[:-1]), OTHER_DIGEST),
+    "a bit flipped": (lambda path: path.write_text(f"{path.name[:-1]}\0"), OTHER_DIGEST),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize(("spoil", "words"), FILES_BESIDE.values(), ids=FILES_BESIDE)
+def test_damaged_file_beside_the_summary(
+    tmp_path: Path,
+    good: Summary,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    spoil: Callable[[Path], object],
+    words: str,
+) -> None:
+    write(tmp_path, good)
+    spoil(tmp_path / name)
+    assert __main__.main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == f"check failed: {tmp_path / name}: {words}\n"
+
+
+@pytest.mark.parametrize(("spoil", "words"), FILES_BESIDE.values(), ids=FILES_BESIDE)
+def test_damaged_arrays_of_a_run(
+    tmp_path: Path,
+    good: Summary,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+    words: str,
+) -> None:
+    arrays = tmp_path / "train" / "torch" / "0" / "seed-3.npz"
+    digest = artifact.write_bytes(arrays, arrays.name.encode())
+    runs = [{"file": arrays.name, "sha256": digest}]
+    artifact.write_json(arrays.with_name("block.json"), {"runs": runs})
+    good["provenance"]["jobs"].append({"backend": "torch", "block": 0})
+    assert check(tmp_path, good) == 0
+    spoil(arrays)
+    capsys.readouterr()
+    assert __main__.main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == f"check failed: {arrays}: {words}\n"
+
+
 def check(folder: Path, summary: Summary) -> int:
-    artifact.write_json(folder / "summary.json", summary)
+    write(folder, summary)
     return __main__.main(["check", str(folder)])
+
+
+def write(folder: Path, summary: Summary) -> None:
+    for name in BESIDE:
+        (folder / name).write_text(name)
+    artifact.write_json(folder / "summary.json", summary)

@@ -45,12 +45,13 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Digest:
 RESTS_ON = {
     "build": "artifact library paths rules settings sources toolchain",
     "verify": "artifact device library operators rules settings",
-    "train": "artifact codebase device lenet library mnist operators rules settings",
+    "train": "artifact device lenet library mnist operators rules settings",
     "timing": "artifact backends device library operators rules settings",
     "summary": "artifact backends paths settings",
-    "check": "artifact paths",
+    "check": "artifact damage paths",
 }
 WITHOUT_EFFECT = {"train/gpu", "train/progress", "events", "provenance", "arguments", "errors"}
+WITHOUT_EFFECT |= {"driver", "lease", "permissions", "planned"}
 
 
 @pytest.mark.parametrize(("stage", "names"), RESTS_ON.items(), ids=RESTS_ON)

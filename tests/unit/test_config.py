@@ -404,7 +404,7 @@ def test_a_folder_is_safe_in_a_shell_and_in_snakemake(tmp_path: Path, folder: st
     ]
 
 
-SOURCES = ["torchvision", "pypi", "http://x", "https://me:pw@x.org:80/a?b=c&d", "file:///a b%20/c"]
+SOURCES = ["torchvision", "pypi", "http://x", "https://x.org:80/a?b=c&d", "file:///a b%20/c"]
 SOURCES += ["/mnt/a b", "./here", "../there", "a/b", "mnist/"]
 NO_SOURCES = ["", "mnist", "PyPI", "ftp://x/y", "https://", "https://a b", "file://x/y", "C:/x"]
 NO_SOURCES += ["a/b\n", "a\n/b", "pypi\n", "https://x\n"]
@@ -419,6 +419,47 @@ def test_sources_of_every_form(tmp_path: Path) -> None:
 def test_a_source_of_unknown_form(tmp_path: Path, source: str) -> None:
     text = yaml.safe_dump({"data": {"sources": ["pypi", source]}})
     assert faults(tmp_path, text) == [f"data.sources[1]: is {source!r}; allowed: {SOURCE}"]
+
+
+SECRETS = {
+    "https://me:SECRET@x.org/a": "https://***@x.org/a",
+    "https://SECRET@x.org/a": "https://***@x.org/a",
+    "https://x.org/a?Token=SECRET&b=c": "https://x.org/a?Token=***&b=c",
+}
+
+
+@pytest.mark.parametrize(("source", "shown"), SECRETS.items())
+def test_a_source_with_a_secret_is_refused(tmp_path: Path, source: str, shown: str) -> None:
+    text = yaml.safe_dump({"data": {"sources": [source]}})
+    allowed = "none, user and password in ~/.netrc"
+    assert faults(tmp_path, text) == [
+        f"data.sources[0]: '{shown}' holds a secret; allowed: {allowed}"
+    ]
+
+
+LONG = "https://me:" + 90 * "SECRET" + "@x.org"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"data: {{sources: ['{LONG}', '{LONG}']}}",
+        f"data: {{sources: ['{LONG}']}}",
+        f"data: {{sources: '{LONG}'}}",
+        f"data: {{sources: {{'{LONG}': 1}}}}",
+        f"data: {{sources: ['{LONG} or']}}",
+        f"data: {{timeout: '{LONG}'}}",
+        "data: {sources: ['me:SECRET@x.org:/a']}",
+        "data: {sources: [https://me:SECRET@x.org] a",
+    ],
+    ids=range(8),
+)
+def test_a_secret_is_shown_in_no_message(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError) as raised:
+        config.load(tmp_path / "config.yaml")
+    assert "SECRET" not in str(raised.value)
+    assert "***" in str(raised.value)
 
 
 MANY = """

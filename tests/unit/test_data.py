@@ -118,6 +118,10 @@ class Answer(BaseHTTPRequestHandler):
     def forbidden(self, name: str, content: bytes) -> None:
         self.send(HTML, 403)
 
+    def moved_with_secrets(self, name: str, content: bytes) -> None:
+        host = f"me:SECRET@127.0.0.1:{self.server.server_port}"
+        self.send(b"", 302, location=f"http://{host}/error/{name}?token=SECRET")
+
     def error(self, name: str, content: bytes) -> None:
         self.send(HTML, 500)
 
@@ -513,33 +517,87 @@ def test_file_that_cannot_be_written_ends_the_stage(server: Server, tmp_path: Pa
     assert server.requests == [f"/right/{IMAGES.name}.gz"]
 
 
+@pytest.fixture
+def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file that holds the user's passwords."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    path = tmp_path / "home" / ".netrc"
+    path.write_text("machine 127.0.0.1 login me password p/w@\n")
+    path.chmod(0o600)
+    return path
+
+
 @pytest.mark.parametrize("behaviour", ["locked", "locked_then_moved"])
+@pytest.mark.usefixtures("netrc")
 def test_credentials_go_to_the_server_alone(server: Server, folder: Path, behaviour: str) -> None:
-    get(folder, f"http://me:p%2Fw%40@127.0.0.1:{server.server_port}/{behaviour}")
+    get(folder, f"{server.url}/{behaviour}")
     assert contents(folder) == CONTENTS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "machine localhost login me password p/w@",
+        "default login me password p/w@",
+        "machine 127.0.0.1 login me SECRET",
+        "machine 127.0.0.1 login me password \udcff",
+        "",
+        None,
+    ],
+    ids=ascii,
+)
+def test_without_a_login_for_it_a_server_is_passed_over(
+    server: Server, folder: Path, netrc: Path, mirror: Path, text: str | None, capsys: Any
+) -> None:
+    if text is None:
+        netrc.unlink()
+    else:
+        netrc.write_text(text, errors="surrogateescape")
+    get(folder, f"{server.url}/locked", mirror)
+    assert contents(folder) == CONTENTS
+    output = capsys.readouterr().out
+    assert "HTTP 401; ~/.netrc, readable by you alone, has no login for it\n" in output
+    assert "SECRET" not in output
+
+
+def test_a_netrc_that_others_may_read_is_not_used(
+    server: Server, folder: Path, netrc: Path
+) -> None:
+    netrc.chmod(0o644)
+    get(folder, f"{server.url}/right")
+    with pytest.raises(UserError, match=r"HTTP 401; ~/.netrc, readable by you alone"):
+        get(folder.with_name("other"), f"{server.url}/locked")
 
 
 @pytest.mark.parametrize(
     "credentials",
     ["me:SECRET", "SECRET", "me:SECRET/SECRET", "me:SECRET@SECRET", "me:1#SECRET", "me:?SECRET/"],
 )
-@pytest.mark.parametrize("behaviour", ["error", "closed", "hang", "images_only"])
-def test_credentials_are_never_shown(
-    server: Server,
-    folder: Path,
-    capsys: pytest.CaptureFixture[str],
-    behaviour: str,
-    credentials: str,
+def test_credentials_in_a_url_are_neither_used_nor_shown(
+    server: Server, folder: Path, capsys: pytest.CaptureFixture[str], credentials: str
 ) -> None:
-    url = f"http://{credentials}@127.0.0.1:{server.server_port}/{behaviour}"
+    """The configuration refuses them; settings of an earlier version may have them."""
     with pytest.raises(UserError) as raised:
-        get(folder, url, timeout=SILENT)
-    shown = f"http://***@127.0.0.1:{server.server_port}/{behaviour}: "
+        get(folder, f"http://{credentials}@127.0.0.1:{server.server_port}/right")
+    shown = f"http://***@127.0.0.1:{server.server_port}/right: "
     output = capsys.readouterr()
     for text in (str(raised.value), output.out):
         assert shown in text
         assert "SECRET" not in text
     assert output.err == ""
+    assert server.requests == []
+    if "@" not in credentials and "/" not in credentials and "#" not in credentials:
+        assert f"{shown}images-idx3-ubyte.gz: no user and password in a URL" in output.out
+
+
+def test_secrets_of_a_redirect_are_never_shown(
+    server: Server, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"images-idx3-ubyte\.gz: HTTP 302\n") as raised:
+        get(folder, f"{server.url}/moved_with_secrets")
+    output = capsys.readouterr()
+    assert "SECRET" not in str(raised.value) + output.out + output.err
 
 
 @pytest.mark.parametrize("url", ["http://[", "http://127.0.0.1:x/", "http:///", "https://\u2100/"])

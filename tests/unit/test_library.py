@@ -147,6 +147,22 @@ def test_what_is_not_as_it_was_built_is_refused_with_what_to_do(
     assert (str(folder) in said) == (error is UserError)
 
 
+@pytest.mark.parametrize("name", [".", "..", "../..", "aten_gelu.so", "build.json"])
+def test_what_everybody_may_write_is_not_loaded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(library, "_LOADED", {})
+    monkeypatch.setattr(torch.ops, "load_library", None)
+    path = (folder / name).resolve()
+    path.chmod(0o777)
+    with pytest.raises(UserError) as caught:
+        library.load(folder.parents[1], NAME)
+    assert str(caught.value) == (
+        f"{path}: everybody can write to it, so what is loaded from there could be anybody's; "
+        f"run: chmod -R o-w {path}"
+    )
+
+
 def test_the_same_library_may_lie_in_two_folders_but_not_two_of_one_name(
     output: Path, folder: Path
 ) -> None:

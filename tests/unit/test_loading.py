@@ -7,7 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -190,6 +190,33 @@ def test_without_xdg_cache_home_it_is_that_of_the_home(monkeypatch: pytest.Monke
             monkeypatch.setenv("XDG_CACHE_HOME", value)
         folder = loading._cache(LIBRARIES["gelu"], WITHOUT_CUDA)
         assert folder.parent == Path("/home/of/mine/.cache/opproof")
+
+
+def open_to_all(path: Path) -> str:
+    path.chmod(0o777)
+    return "everybody can write to it"
+
+
+def given_away(path: Path) -> str:
+    if os.geteuid() != 0:
+        pytest.skip("LOUD: not root, so no file of another user: it is NOT tested")
+    os.chown(path, 12345, -1)
+    return "belongs to another user"
+
+
+@pytest.mark.parametrize("name", ["", "0", "0/build", "0/build/aten_gelu"])
+@pytest.mark.parametrize("spoil", [open_to_all, given_away])
+def test_a_cache_that_others_can_change_is_refused(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], str], name: str
+) -> None:
+    monkeypatch.setattr(loading, "_cache", lambda entry, choice: cache / "0")
+    monkeypatch.setattr(build, "_compile", None)
+    path = cache / name
+    path.mkdir(parents=True)
+    message = spoil(path)
+    with pytest.raises(UserError) as raised:
+        opproof.load("cpp")
+    assert str(raised.value).startswith(f"{path}: {message}")
 
 
 def test_two_processes_that_compile_at_once_do_not_meet(cache: Path) -> None:

@@ -19,6 +19,7 @@ WITH_CONFIG = {
     "verify": ["--backend", "torch"],
     "train": ["--backend", "torch"],
     "summary": [],
+    "doctor": [],
     "tensorboard": [],
     "run": [],
 }

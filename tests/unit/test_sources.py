@@ -76,3 +76,25 @@ def test_a_file_of_two_names_is_there_once() -> None:
     (Path("mine") / "b.h").write_text('#include "../mine/a.cpp"\n#include "../mine/b.h"\n')
     files = sources.files(Library("mine", ("mine/a.cpp", "mine/b.h"), user=True))
     assert len(files) == len({path.resolve() for path in files}) == 4
+
+
+@pytest.mark.parametrize("name", ["csrc/gelu.cu", "csrc/loops/cuda.h", "csrc/activations/more.h"])
+def test_an_edit_of_any_file_changes_the_digest(folder: Path, name: str) -> None:
+    library = Library("all", ("gelu.cpp", "gelu.cu"), header="gelu.h")
+    before = sources.digest(library)
+    (folder / "csrc/unused.h").write_text("int x;\n")
+    (folder / "csrc/gelu.cpp").touch()
+    assert sources.digest(library) == before
+    with (folder / name).open("a") as file:
+        file.write("int x;\n")
+    assert sources.digest(library) != before
+
+
+def test_the_digest_is_the_same_wherever_the_files_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = Library("a", ("gelu.cpp", "absent.cpp"))
+    before = sources.digest(library)
+    (folder / "csrc").rename(folder / "elsewhere")
+    monkeypatch.setattr(sources, "CSRC", folder / "elsewhere")
+    assert sources.digest(library) == before

@@ -331,7 +331,7 @@ def test_results_know_neither_clock_nor_host(settings: Settings) -> None:
     for block in BLOCKS:
         edit(block, provenance=job, runs=slower, measurements={"hardware": "X", "gpu": gpu})
     timed(row("mine", ratio=0.1), hardware="X", provenance=job)
-    second = collect(settings)
+    second = summarise(settings)
     fits_the_schema(second)
     assert second["results"] == first["results"]
     assert second["measurements"]["training"]["mine"] == {

@@ -18,8 +18,9 @@ def load(name: str, config: str | Path | None = None) -> Operator:
     that the pipeline has built (in the output folder of `config`, or in ./results); where there is
     none, it is compiled once, into $XDG_CACHE_HOME/opproof or ~/.cache/opproof.
 
-    Raises UserError for an unknown name, a faulty configuration, or without a compiler, and
-    BackendError for an operator that does not compile or can't be imported (opproof.errors).
+    Raises UserError for an unknown name, a faulty configuration, without a compiler, or where
+    others can change the library; BackendError for an operator that does not compile or can't be
+    imported (opproof.errors).
     """
     from opproof import loading  # imports torch, which the Snakefile must not
 

@@ -2,9 +2,11 @@
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from opproof import settings
+from opproof.errors import UserError
 from opproof.settings import Settings
 
 # Names, in the environment of a pipeline's jobs, the settings that its controller froze for them.
@@ -34,3 +36,18 @@ def read_settings(arguments: argparse.Namespace) -> Settings:
     from opproof import config  # needs jsonschema, which a job's Python may lack
 
     return config.load(arguments.config)
+
+
+def read_ahead(argv: Sequence[str]) -> Settings | None:
+    """Read what --config names in arguments that are not parsed yet.
+
+    Returns None where they ask for help, or where something is wrong: parsing them will tell.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    add_config(parser)
+    if {"-h", "--help"} & {*argv}:
+        return None
+    try:
+        return read_settings(parser.parse_known_args(argv)[0])
+    except (argparse.ArgumentError, UserError):
+        return None

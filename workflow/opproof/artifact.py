@@ -1,12 +1,17 @@
 """Files that are written whole or not at all, each with a digest that is checked on reading."""
 
+import glob
 import hashlib
 import io
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,30 +21,62 @@ from opproof.errors import UserError
 
 _DIGEST_BYTES = 32
 
+# What `temporary` returns: the name, the writer's host and process, chance.
+_TEMPORARY = re.compile(r"\..+\..+-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 
-def write_bytes(path: Path, content: bytes) -> str:
+_DAY = 24 * 3600.0  # seconds
+
+
+def write_bytes(path: Path, content: bytes, previous: Path | None = None) -> str:
     """Write `content` under a temporary name, then rename; return its SHA-256 in hex.
 
+    What was at `path` before is kept as `previous`, if that is given.
     Raises UserError where the file can't be written (disk full, no permission, ...).
     """
-    # Host, process and chance in the name: two writers never share a temporary file.
-    temporary = path.with_name(
-        f".{path.name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
-    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync_folder(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
+            _replace(path, content, previous)
+        except FileNotFoundError:  # `sweep` has taken the temporary file for a killed writer's
+            _replace(path, content, previous)
     except OSError as error:
         raise UserError(_cannot_write(path, len(content), error)) from error
     return hashlib.sha256(content).hexdigest()
+
+
+def temporary(path: Path) -> Path:
+    """Return a name beside `path` to write it under; no two writers share one."""
+    writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    return path.with_name(f".{path.name}.{writer}.tmp")
+
+
+def sweep(path: Path) -> None:
+    """Remove the temporary files of `path`: of a file, or of all that is below a folder.
+
+    For who knows that their writers are gone, or have no right to write; one that is at work all
+    the same writes its file anew.
+    """
+    if path.is_dir():
+        _remove(_temporaries(_below(path)))
+    else:
+        _remove(_temporaries(path.parent.glob(f".{glob.escape(path.name)}.*")))
+
+
+def sweep_shared(folder: Path) -> None:
+    """Remove temporary files in a folder to which others, too, may write.
+
+    Those are removed whose writer was a process of this host and has ended, and those that are
+    older than a day.
+    """
+    _remove(entry for entry in _temporaries(folder.glob(".*.tmp")) if _is_abandoned(entry))
+
+
+def read_bytes(path: Path, digest: str) -> bytes:
+    """Return what write_bytes wrote. Raises UserError if missing or not of that SHA-256."""
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise UserError(_damaged(path, "does not have the digest recorded for it"))
+    return content
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -66,9 +103,9 @@ def json_digest(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def write_sealed(path: Path, payload: bytes) -> None:
-    """Write `payload` behind its SHA-256. Raises UserError as write_bytes."""
-    write_bytes(path, hashlib.sha256(payload).digest() + payload)
+def write_sealed(path: Path, payload: bytes, previous: Path | None = None) -> None:
+    """Write `payload` behind its SHA-256; `previous` and UserError as in write_bytes."""
+    write_bytes(path, hashlib.sha256(payload).digest() + payload, previous)
 
 
 def read_sealed(path: Path) -> bytes:
@@ -89,16 +126,69 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> str:
 
 def read_arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
     """Read what write_arrays wrote. Raises UserError if missing or not of that SHA-256."""
-    content = _read(path)
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise UserError(_damaged(path, "does not have the digest recorded for it"))
-    with np.load(io.BytesIO(content)) as archive:
+    with np.load(io.BytesIO(read_bytes(path, digest))) as archive:
         return dict(archive)
 
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hex. Raises UserError if it can't be read."""
     return hashlib.sha256(_read(path)).hexdigest()
+
+
+def _replace(path: Path, content: bytes, previous: Path | None) -> None:
+    written = temporary(path)
+    try:
+        with written.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if previous:
+            with suppress(FileNotFoundError):
+                path.replace(previous)
+        written.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        written.unlink(missing_ok=True)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        yield from (Path(root, name) for name in (*folders, *files))
+
+
+def _temporaries(entries: Iterable[Path]) -> Iterator[Path]:
+    return (entry for entry in entries if _TEMPORARY.fullmatch(entry.name))
+
+
+def _is_abandoned(entry: Path) -> bool:
+    """Tell whether the writer of a temporary file has ended, as far as this host knows."""
+    found = _TEMPORARY.fullmatch(entry.name)
+    if found and f".{socket.gethostname()}-" in entry.name and not _is_running(int(found["pid"])):
+        return True
+    try:
+        return entry.stat().st_mtime < time.time() - _DAY
+    except FileNotFoundError:
+        return False
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # another user's
+    return True
+
+
+def _remove(entries: Iterable[Path]) -> None:
+    """Remove files and folders; what is gone by now, or somebody else's, is passed over."""
+    for entry in entries:
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                entry.unlink()
 
 
 def _read(path: Path) -> bytes:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from opproof import arguments, artifact, library, sources, toolchain
+from opproof import arguments, artifact, library, planned, sources, toolchain
 from opproof.errors import UserError
 from opproof.paths import CSRC
 from opproof.settings import Build, Library
@@ -59,19 +59,23 @@ def build(entry: Library, choice: Build, output: Path) -> None:
     """Compile a library into output/build/NAME/ and record it in build.json beside it.
 
     Raises UserError where compiler or ninja are missing, CUDA's compiler is and must not be, a
-    source is missing, or the folder can't be written.
+    source is missing or edited meanwhile, or the folder can't be written, or can be by everybody.
     """
+    library.require_closed(output, entry.name)
     _require_tools()
     for source in sources.compiled(entry):
         if not source.is_file():
             raise UserError(f"{source}: missing; it is a source of the library {entry.name}")
     without_cuda = _why_without_cuda(entry, choice)
     record_path = library.record_path(output, entry.name)
+    before = planned.library_digest(entry)
     # Compiled in a folder of this process's own: a killed build leaves nothing that the next one
     # could trip over, and two at once do not meet.
     with tempfile.TemporaryDirectory(prefix=f"opproof-{entry.name}-") as name:
         folder = Path(name)
         compiled, error = _compile(entry, choice, without_cuda, folder)
+        if sources.digest(entry) != before:
+            raise UserError(f"{entry.name}: its sources were edited meanwhile; run it again")
         record = _describe(entry, folder, error)
         record["cuda"] = _describe_cuda(choice, without_cuda, folder, error)
         if compiled:

@@ -8,8 +8,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from opproof import artifact
-from opproof.errors import UserError
+from opproof import artifact, damage
 from opproof.paths import SCHEMAS
 
 
@@ -41,21 +40,11 @@ def _schema_faults(summary: dict[str, Any]) -> Iterator[str]:
 
 
 def _file_faults(summary: dict[str, Any], folder: Path) -> Iterator[str]:
-    """Yield the arrays of runs that are not there as they were summarised."""
-    for job in summary["provenance"]["jobs"]:
-        block = folder / "train" / job["backend"] / str(job["block"])
-        try:
-            runs = artifact.read_json(block / "block.json")["runs"]
-            damaged = [
-                block / run["file"]
-                for run in runs
-                if artifact.file_digest(block / run["file"]) != run["sha256"]
-            ]
-        except UserError as error:
-            yield str(error)
-        else:
-            for path in damaged:
-                yield f"{path}: damaged; delete the folder {block} and run the pipeline again"
+    """Yield the files of the summary, and the arrays of its runs, that are not as they were."""
+    blocks = [f"train/{job['backend']}/{job['block']}" for job in summary["provenance"]["jobs"]]
+    for record in ("summary.json", *(f"{block}/block.json" for block in blocks)):
+        if fault := damage.fault(folder / record):
+            yield fault
 
 
 def _faults(results: dict[str, Any]) -> Iterator[str]:

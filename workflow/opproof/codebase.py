@@ -8,10 +8,21 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 
-# Command line, messages and measurements: an edit there can't change a result.
+# Command line, messages, refusals and measurements: an edit there can't change a result.
 _WITHOUT_EFFECT = {
     f"opproof.{name}"
-    for name in ("arguments", "errors", "events", "provenance", "train.gpu", "train.progress")
+    for name in (
+        "arguments",
+        "driver",
+        "errors",
+        "events",
+        "lease",
+        "permissions",
+        "planned",
+        "provenance",
+        "train.gpu",
+        "train.progress",
+    )
 }
 
 

@@ -13,6 +13,7 @@ import yaml
 from opproof.backends import BACKENDS, LIBRARIES
 from opproof.errors import UserError
 from opproof.paths import SCHEMAS
+from opproof.redaction import redact
 from opproof.settings import (
     Backend,
     Build,
@@ -48,7 +49,7 @@ def load(path: Path) -> Settings:
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, ValueError) as error:  # ValueError: of text, dates and numbers
-        raise UserError(f"{path}: not YAML: {error}") from error
+        raise UserError(f"{path}: not YAML: {redact(str(error))}") from error
     try:
         return resolve({} if raw is None else raw)
     except RecursionError as error:
@@ -168,6 +169,10 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"backends[{index}].op", fault
             if fault := _sources_fault(entry.get("sources", [])):
                 yield f"backends[{index}].sources", fault
+    for index, source in enumerate(config["data"]["sources"]):
+        if redact(source) != source:  # logs and the summary would show it
+            fault = f"{_shown(source)} holds a secret; allowed: none, user and password in ~/.netrc"
+            yield f"data.sources[{index}]", fault
     seeds = config["seeds"]
     if isinstance(seeds, dict) and seeds["first"] + seeds["count"] - 1 > _LARGEST_SEED:
         yield "seeds", f"the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"
@@ -226,7 +231,7 @@ def _worded(error: jsonschema.ValidationError) -> Iterator[tuple[str, str]]:
                 allowed_value = _allowed(node["properties"][key])
                 yield _join(path, key), f"missing; allowed: {allowed_value}"
     elif error.validator == "uniqueItems":
-        twice = [repr(item) for n, item in enumerate(instance) if instance.index(item) < n]
+        twice = [_shown(item) for n, item in enumerate(instance) if instance.index(item) < n]
         verb = "is" if len(set(twice)) == 1 else "are"
         yield path, f"{', '.join(dict.fromkeys(twice))} {verb} there twice; allowed: each once"
     else:
@@ -255,7 +260,8 @@ def _allowed(node: dict[str, Any]) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = _YAML_WORDS[value] if value is None or isinstance(value, bool) else repr(value)
+    word = value is None or isinstance(value, bool)
+    text = _YAML_WORDS[value] if word else redact(repr(value))
     return text if len(text) <= 80 else text[:77] + "..."
 
 

@@ -5,6 +5,7 @@ import socket
 
 import torch
 
+from opproof import driver
 from opproof.errors import UserError
 
 
@@ -53,11 +54,9 @@ def describe(device: torch.device) -> str:
 
 
 def _promised_gpu() -> str | None:
-    """Say what tells that this job was given a GPU, None if nothing does."""
-    for name in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES"):
-        value = os.environ.get(name, "")
-        if value not in ("", "-1", "NoDevFiles"):
-            return f"{name}={value} gives this job a GPU"
+    """Say what tells that there must be a GPU, None if nothing does."""
+    if promise := driver.promised_gpu():
+        return promise
     built_for_gpus = torch.version.cuda is not None
     if built_for_gpus and "CUDA_VISIBLE_DEVICES" not in os.environ and _driver_devices():
         return "this machine has a GPU"

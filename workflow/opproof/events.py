@@ -1,12 +1,11 @@
 """TensorBoard event files of trained runs: Loss/Train per step, Accuracy/Test per epoch."""
 
-import os
 import shutil
-import socket
 from pathlib import Path
 
 import numpy as np
 
+from opproof import artifact
 from opproof.settings import Settings
 
 # Training jobs write the files of this many runs; more curves at once tell a reader nothing.
@@ -41,7 +40,7 @@ def write(folder: Path, digest: str, loss: np.ndarray, accuracy: np.ndarray) -> 
     from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
 
     # Written aside and renamed: a server that watches never sees half a run, nor one run twice.
-    aside = folder.with_name(f".{folder.name}-{socket.gethostname()}-{os.getpid()}")
+    aside = artifact.temporary(folder)
     try:
         with SummaryWriter(str(aside)) as writer:
             for step, value in enumerate(loss, start=1):

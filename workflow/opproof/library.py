@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from opproof import artifact, rules
+from opproof import artifact, permissions, rules
 from opproof.errors import BackendError, UserError
 
 # The SHA-256 of the libraries that this process has loaded, by name: it can't load another build of
@@ -40,14 +40,21 @@ def require_cuda(output: Path, name: str) -> None:
         raise BackendError(f"was built without CUDA: {record['cuda']['reason']}")
 
 
+def require_closed(output: Path, name: str) -> None:
+    """Raise UserError where everybody may write the library, or what will be it."""
+    folder = record_path(output, name).parent
+    permissions.require_closed(output, folder.parent, folder, *folder.glob("*"))
+
+
 @functools.cache
 def load(output: Path, name: str) -> None:
     """Load the library into this process, once.
 
     Raises BackendError where it did not compile, UserError where it is not the file that was built,
-    was built for another torch than the installed one, unless by the stable ABI, or where this
-    process has loaded another build of it.
+    everybody may write it, was built for another torch than the installed one, unless by the stable
+    ABI, or where this process has loaded another build of it.
     """
+    require_closed(output, name)
     record = read_record(output, name)
     path = record_path(output, name).parent / record["file"]
     if record["torch"] != torch.__version__ and not record["stable_abi"]:

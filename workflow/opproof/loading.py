@@ -11,7 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from opproof import artifact, build, codebase, library, operators, sources, toolchain
+from opproof import (
+    artifact,
+    build,
+    codebase,
+    library,
+    operators,
+    permissions,
+    sources,
+    toolchain,
+)
 from opproof.backends import BACKENDS, LIBRARIES
 from opproof.errors import UserError
 from opproof.settings import Backend, Build, Library, Settings
@@ -90,6 +99,8 @@ def _folder_with(entry: Library, choice: Build, output: Path) -> Path:
     if library.record_path(output, entry.name).exists():
         return output
     cache = _cache(entry, choice)
+    permissions.require_own(cache.parent, cache, *cache.rglob("*"))
+    permissions.require_closed(cache.parent)
     if not library.record_path(cache, entry.name).exists():
         with contextlib.redirect_stdout(sys.stderr):  # stdout is the caller's
             build.build(entry, choice, cache)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from opproof import library, rules
+from opproof import library, planned, rules
 from opproof.errors import BackendError, UserError
 from opproof.settings import Backend
 
@@ -21,10 +21,13 @@ MACHINE_FAULTS = (UserError, OSError, MemoryError, torch.OutOfMemoryError, torch
 def resolve(backend: Backend, output: Path) -> Activation:
     """Return the backend's callable, of one floating tensor, loading its library if it has one.
 
-    Raises BackendError where `op` names nothing that can be called, and as library.load does.
+    Raises BackendError where `op` names nothing that can be called, UserError where its code was
+    edited after the run was planned, and as library.load does.
     """
     _load_library(backend, output)
-    return _find(backend.op)
+    operator = _find(backend.op)
+    planned.operator_digest(backend.op)  # now that it is imported
+    return operator
 
 
 def resolve_pooled(backend: Backend, output: Path) -> Activation | None:

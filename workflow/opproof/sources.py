@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from opproof import artifact
 from opproof.paths import CSRC
 from opproof.settings import Library
 
@@ -34,6 +35,12 @@ def files(library: Library) -> list[Path]:
             found[path.resolve()] = path
             pending.extend(_included(path))
     return list(found.values())
+
+
+def digest(library: Library) -> str:
+    """Return the SHA-256, in hex, of all files that are there, whatever their folder."""
+    there = [path for path in files(library) if path.is_file()]
+    return artifact.json_digest([(path.name, artifact.file_digest(path)) for path in there])
 
 
 def _included(path: Path) -> list[Path]:

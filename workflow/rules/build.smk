@@ -15,5 +15,7 @@ rule build:
         code=codebase.digest("build"),
         toolchain=toolchain.describe(),
         library=library_to_build,
+        # A source may be edited while it is compiled: its time is then before the library's.
+        sources=lambda wildcards: sources.digest(SETTINGS.library(wildcards.library)),
     shell:
         "exec python -m opproof build --library {wildcards.library} > {log:q} 2>&1"

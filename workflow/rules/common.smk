@@ -11,11 +11,15 @@ from snakemake.exceptions import WorkflowError
 
 from opproof import (
     arguments,
+    bad_nodes,
     codebase,
     config as configuration,
+    environment,
     holder,
     mnist,
+    orphans,
     paths,
+    permissions,
     settings,
     sources,
     toolchain,
@@ -51,6 +55,9 @@ def clear_stale_lock():
             print(message, file=sys.stderr)
 
 
+permissions.keep_private()
+# Made by now; and Snakemake lets the group write its records.
+permissions.close(Path(".snakemake"))
 clear_stale_lock()
 SETTINGS = load_settings()
 BLOCKS = SETTINGS.blocks()

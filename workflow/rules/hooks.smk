@@ -2,6 +2,8 @@
 import shutil
 import subprocess
 
+from opproof import artifact, clock, damage, planned
+
 
 def show_summary(*options):
     """Show the table; a fault in that must not hide how the run ended."""
@@ -16,9 +18,47 @@ def summary_is_new():
     return summary.exists() and summary.stat().st_mtime >= frozen.stat().st_mtime
 
 
+def cancel_orphans():
+    """Free SLURM of what a killed run left there; it would go on training what this one trains."""
+    if message := orphans.cancel(Path.cwd()):
+        print(message, file=sys.stderr)
+
+
+def withhold_environment():
+    """Cut the environment, all of which jobs are handed, to what they need."""
+    if withheld := environment.withhold(os.environ, workflow.envvars):
+        print(environment.describe(withheld), file=sys.stderr)
+
+
+def remove_damaged():
+    """Have what is damaged made again: Snakemake would take it for done."""
+    for message in damage.remove(Path(SETTINGS.output)):
+        print(message, file=sys.stderr)
+
+
+def set_back_inputs():
+    """Date inputs that are from the future back: each job that reads one would fail."""
+    files = sorted({Path(file) for job in workflow.dag.jobs for file in job.input})
+    for message in clock.set_back(files, newest=SETTINGS.frozen_path):
+        print(message, file=sys.stderr)
+
+
+if workflow.is_main_process:
+    planned.announce(SETTINGS)
+    if not workflow.output_settings.dryrun:
+        remove_damaged()
+
+
 onstart:
     holder.acquire(Path.cwd())
+    artifact.sweep(Path(SETTINGS.output))
+    artifact.sweep_shared(Path(SETTINGS.data.folder))
     SETTINGS.freeze()
+    set_back_inputs()
+    bad_nodes.clear(Path(SETTINGS.output))
+    if workflow.executor_plugin.name == "slurm":
+        cancel_orphans()
+        withhold_environment()
 
 
 onsuccess:

@@ -1,7 +1,6 @@
 """The data stage: leaves the four official MNIST files in a folder, whatever the source."""
 
 import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,10 +10,8 @@ from opproof.data.errors import AbsentError, SourceError
 from opproof.data.reading import read_file
 from opproof.errors import UserError
 from opproof.mnist import IdxFile
+from opproof.redaction import redact
 from opproof.settings import DataSources
-
-# Up to the last @ where a colon stands before any /: a password may hold / and @ by mistake.
-_CREDENTIALS = re.compile(r"(?<=://)(?:[^/@\s]*:\S*|[^/\s]*)@")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,4 +82,4 @@ def _say(line: str) -> None:
 
 
 def _one_line(text: str) -> str:
-    return _CREDENTIALS.sub("***@", " ".join(text.split()))
+    return redact(" ".join(text.split()))

@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import http.client
+import netrc
 import threading
 import urllib.error
 import urllib.parse
@@ -21,7 +22,7 @@ def download(url: str, limit: int, timeout: float, patience: float) -> bytes:
     """Return what the URL serves, at most `limit` bytes.
 
     Raises SourceError where it can't be had: also after `timeout` seconds of silence, or `patience`
-    seconds in all. User and password in the URL are sent to its server alone, and never shown.
+    seconds in all. User and password of ~/.netrc are sent to the URL's server alone.
     """
     return _within(patience, lambda: _download(url, limit, timeout))
 
@@ -48,13 +49,14 @@ def _within(seconds: float, read: Callable[[], bytes]) -> bytes:
 
 
 class _WebRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https alone."""
+    """Follows redirects to http and https alone, and to none with user and password in it."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: Any, msg: Any, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         fp.close()  # or urllib reads the whole body of the redirect, however long
-        if urllib.parse.urlsplit(newurl).scheme not in ("http", "https"):
+        target = urllib.parse.urlsplit(newurl)
+        if target.scheme not in ("http", "https") or "@" in target.netloc:
             return None  # the redirect's status becomes the error
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
@@ -69,15 +71,25 @@ def _download(url: str, limit: int, timeout: float) -> bytes:
 
 
 def _request(url: str) -> urllib.request.Request:
-    """Return a request with user:password@ of the URL in a header, where urllib needs them."""
+    """Return a request with what ~/.netrc has for the URL's server."""
     parts = urllib.parse.urlsplit(url)
-    credentials, at, host = parts.netloc.rpartition("@")
-    request = urllib.request.Request(parts._replace(netloc=host).geturl())
-    if at:
-        token = base64.b64encode(urllib.parse.unquote(credentials).encode()).decode()
+    if "@" in parts.netloc:
+        raise SourceError("no user and password in a URL; they belong in ~/.netrc")
+    request = urllib.request.Request(url)
+    if login := _login(parts.hostname):
+        token = base64.b64encode(login.encode()).decode()
         # Unredirected: not for the server that a redirect names.
         request.add_unredirected_header("Authorization", f"Basic {token}")
     return request
+
+
+def _login(host: str | None) -> str | None:
+    """Return user:password for a server that ~/.netrc names; None without, or with a faulty one."""
+    try:
+        user, _, password = netrc.netrc().hosts[host or ""]
+    except (KeyError, OSError, ValueError, netrc.NetrcParseError):
+        return None
+    return f"{user}:{password}"
 
 
 def _worded(error: Exception, timeout: float) -> SourceError:
@@ -85,7 +97,8 @@ def _worded(error: Exception, timeout: float) -> SourceError:
     if isinstance(error, urllib.error.HTTPError):
         error.close()
         kind = AbsentError if error.code in _ABSENT_STATUSES else SourceError
-        return kind(f"HTTP {error.code}")
+        hint = "; ~/.netrc, readable by you alone, has no login for it" if error.code == 401 else ""
+        return kind(f"HTTP {error.code}{hint}")
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
         return _worded(error.reason, timeout)
     if isinstance(error, FileNotFoundError):

@@ -47,11 +47,17 @@ def main(args: argparse.Namespace) -> int:
 
 
 def write(summary: dict[str, Any], folder: Path) -> None:
-    """Write the summary's files. Raises UserError if they can't be written."""
-    artifact.write_bytes(folder / "summary.csv", formats.as_csv(summary).encode())
-    artifact.write_bytes(folder / "summary.md", formats.as_markdown(summary).encode())
-    artifact.write_bytes(folder / "report.html", page.render(summary).encode())
-    artifact.write_json(folder / "summary.json", summary)
+    """Write the summary's files, and their digests into summary.json.
+
+    Raises UserError if they can't be written.
+    """
+    texts = {
+        "summary.csv": formats.as_csv(summary),
+        "summary.md": formats.as_markdown(summary),
+        "report.html": page.render(summary),
+    }
+    files = {name: artifact.write_bytes(folder / name, texts[name].encode()) for name in texts}
+    artifact.write_json(folder / "summary.json", {**summary, "files": files})
 
 
 def show(summary: dict[str, Any], folder: Path) -> None:

@@ -39,7 +39,7 @@ from typing import Any
 
 import torch
 
-from opproof import arguments, artifact, device, provenance
+from opproof import arguments, artifact, device, lease, provenance
 from opproof.backends import BASELINE
 from opproof.errors import BackendError
 from opproof.settings import Settings
@@ -66,8 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Time the operators, write the record and print its table; return 0."""
     settings = arguments.read_settings(args)
+    output = Path(settings.output)
+    path = output / "timing" / "operators.json"
+    job = lease.take(output, path)
     record = time_operators(settings, args.backend, args.large)
-    artifact.write_json(Path(settings.output) / "timing" / "operators.json", record)
+    job.check()
+    artifact.write_json(path, record)
     print(tables.as_text(record))
     return 0
 

@@ -11,15 +11,17 @@ import torch
 from opproof import (
     arguments,
     artifact,
-    codebase,
     device,
     events,
+    lease,
     library,
     mnist,
     operators,
+    planned,
     provenance,
 )
 from opproof.errors import BackendError, UserError
+from opproof.lease import Lease
 from opproof.settings import Backend, Settings
 from opproof.train.gpu import GpuSampler
 from opproof.train.graph import GraphEngine
@@ -50,10 +52,12 @@ def main(args: argparse.Namespace) -> int:
 def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], block: int) -> None:
     """Train the seeds that are not trained yet and write the block's record, block.json.
 
-    Raises UserError where data, library or device are not as they must be, or a file can't be
-    written.
+    Raises UserError where data, library or device are not as they must be, a file can't be written,
+    or another attempt at the block has taken over.
     """
-    folder = Path(settings.output) / "train" / backend.name / str(block)
+    output = Path(settings.output)
+    folder = output / "train" / backend.name / str(block)
+    job = lease.take(output, folder)
     record: dict[str, Any] = {
         "backend": backend.name,
         "engine": settings.engine,
@@ -75,10 +79,11 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
         record["device"] = where.type
         try:
             with GpuSampler(where) as sampler:
-                record["runs"] = _train_seeds(settings, backend, seeds, where, folder)
+                record["runs"] = _train_seeds(settings, backend, seeds, where, job)
             record["measurements"] = {"hardware": device.describe(where), "gpu": sampler.summary()}
         except BackendError as error:
             record["not_trained"] = str(error)
+    job.check()
     artifact.write_json(folder / "block.json", record)
 
 
@@ -91,7 +96,7 @@ def _refusal(settings: Settings, backend: Backend) -> str | None:
 
 
 def _train_seeds(
-    settings: Settings, backend: Backend, seeds: tuple[int, ...], where: torch.device, folder: Path
+    settings: Settings, backend: Backend, seeds: tuple[int, ...], where: torch.device, job: Lease
 ) -> list[dict[str, Any]]:
     output = Path(settings.output)
     data = Path(settings.data.folder)
@@ -112,11 +117,13 @@ def _train_seeds(
             if record:
                 progress.run_done(seed, record.failure or "trained before")
             else:
+                state.take_over(job)
                 record = trainer.train(seed, state, progress)
                 if record.final:
                     state.save_record(record)
                 progress.run_done(seed, record.failure or "trained")
-            run = _publish(seed, record, settings.train.batch_size, folder)
+            job.check()
+            run = _publish(seed, record, settings.train.batch_size, job.target)
             shown = events.folder(settings, backend.name, seed)
             if events.always_written(settings, seed) and not events.are_of(shown, run["sha256"]):
                 loss, accuracy = record.arrays["loss"], record.arrays["accuracy"]
@@ -135,20 +142,23 @@ def _engine(settings: Settings, where: torch.device) -> Engine:
 
 
 def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str:
-    """Return what names a run's state: a digest of all that determines the run but the seed."""
+    """Return what names a run's state: a digest of all that determines the run but the seed.
+
+    Raises UserError where code was edited meanwhile: it would name what another code has trained.
+    """
     built = library.read_record(Path(settings.output), backend.library) if backend.library else None
     return artifact.json_digest(
         {
             "op": backend.op,
             "pooled": backend.pooled,
-            "operator": codebase.operator_digest(backend.op),
+            "operator": planned.operator_digest(backend.op),
             "library": built and built["sha256"],
             "engine": settings.engine,
             "precision": settings.precision,
             "train": dataclasses.asdict(settings.train),
             "device": where.type,
             "torch": torch.__version__,
-            "code": codebase.digest("train"),
+            "code": planned.stage_digest("train"),
         }
     )[:32]
 

@@ -19,6 +19,9 @@ from opproof.train.state import RunRecord, RunState
 # Seconds. A checkpoint costs milliseconds and redoing an epoch seconds: not oftener than this.
 _CHECKPOINT_INTERVAL = 10.0
 
+# Seconds. An epoch may take milliseconds, as does this check on a shared file system.
+_CHECK_INTERVAL = 1.0
+
 
 class Engine(Protocol):
     """How an epoch is trained; see reference.py and graph.py."""
@@ -66,7 +69,7 @@ class Trainer:
         """Train a seed from its last checkpoint, or from the start, to its end.
 
         A loss that is not finite, or an operator that raises, ends the run and is recorded.
-        Raises UserError if a checkpoint can't be written.
+        Raises UserError if a checkpoint can't be written, or another attempt has taken over.
         """
         history = History()
         try:
@@ -90,7 +93,7 @@ class Trainer:
         if checkpoint:
             _restore(checkpoint, model, optimizer, history)
         done = len(history.accuracy)
-        saved_at = time.monotonic()
+        saved_at = checked_at = time.monotonic()
         orders = sample_orders(seed, TRAIN_LABELS.shape[0])
         for epoch, order in zip(range(self.training.epochs), orders, strict=False):
             if epoch < done:
@@ -101,6 +104,9 @@ class Trainer:
             progress.epoch_done(
                 seed, epoch + 1, float(history.losses[-1].mean()), history.accuracy[-1]
             )
+            if time.monotonic() - checked_at >= _CHECK_INTERVAL:
+                state.check()
+                checked_at = time.monotonic()
             if time.monotonic() - saved_at >= _CHECKPOINT_INTERVAL:
                 state.save_checkpoint(_checkpoint(model, optimizer, history))
                 saved_at = time.monotonic()

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from opproof import artifact
+from opproof import artifact, lease
 from opproof.errors import UserError
+from opproof.lease import Lease
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,12 @@ class RunRecord:
 
 
 class RunState:
-    """The folder of one run."""
+    """The folder of one run; who goes on with the run takes it over first."""
 
     def __init__(self, output: Path, digest: str, seed: int) -> None:
         self.folder = output / "state" / digest / str(seed)
+        self._output = output
+        self._leases: tuple[Lease, ...] = ()
 
     @property
     def arrays_path(self) -> Path:
@@ -53,32 +56,69 @@ class RunState:
             return None
         return RunRecord(record["failure"], arrays, record["measurements"])
 
+    def take_over(self, job: Lease) -> None:
+        """Take the right to write here, which ends with the lease `job` of the job.
+
+        Raises UserError if that can't be written down.
+        """
+        self._leases = (job, lease.take(self._output, self.folder))
+
+    def check(self) -> None:
+        """Raise UserError if another attempt has taken over the run, or the job that trains it."""
+        for held in self._leases:
+            held.check()
+
     def save_record(self, record: RunRecord) -> None:
-        """Keep the record and drop the checkpoint. Raises UserError if it can't be written."""
+        """Keep the record and drop the checkpoints.
+
+        Raises UserError as `check`, or if the record can't be written.
+        """
+        self.check()
         digest = artifact.write_arrays(self.arrays_path, record.arrays)
         artifact.write_json(
             self.folder / "run.json",
             {"failure": record.failure, "sha256": digest, "measurements": record.measurements},
         )
-        self._checkpoint_path.unlink(missing_ok=True)
+        for path in (self._checkpoint_path, self._previous_path):
+            path.unlink(missing_ok=True)
 
     def save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Replace the checkpoint. Raises UserError if it can't be written; the old one stays."""
+        """Replace the checkpoint and keep the one before it.
+
+        Raises UserError as `check`, or if it can't be written; the old ones stay.
+        """
+        self.check()
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        artifact.write_sealed(self._checkpoint_path, buffer.getvalue())
+        artifact.write_sealed(self._checkpoint_path, buffer.getvalue(), self._previous_path)
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """Return the checkpoint, on the CPU; None if there is none or it is damaged (printed)."""
-        if not self._checkpoint_path.exists():
+        """Return the checkpoint, or else the one before it, on the CPU; None if there is neither.
+
+        Prints a line for each that is damaged or should be there. Raises OSError if the one before
+        can't take its place.
+        """
+        if not self._checkpoint_path.exists() and not self._previous_path.exists():
             return None
-        try:
-            payload = artifact.read_sealed(self._checkpoint_path)
-        except UserError:
-            print(f"{self._checkpoint_path}: damaged; this run starts over", flush=True)
-            return None
-        return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        for path, otherwise in (
+            (self._checkpoint_path, "this run goes on from the one before it"),
+            (self._previous_path, "this run starts over"),
+        ):
+            try:
+                payload = artifact.read_sealed(path)
+            except UserError:
+                fault = "damaged" if path.exists() else "missing"
+                print(f"{path}: {fault}; {otherwise}", flush=True)
+            else:
+                # Else the next save would keep the damaged one, and drop this.
+                path.replace(self._checkpoint_path)
+                return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+        return None
 
     @property
     def _checkpoint_path(self) -> Path:
         return self.folder / "checkpoint.pt"
+
+    @property
+    def _previous_path(self) -> Path:
+        return self.folder / "previous-checkpoint.pt"

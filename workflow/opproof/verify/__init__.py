@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from opproof import arguments, artifact, device, library, operators
+from opproof import arguments, artifact, device, lease, library, operators
 from opproof.errors import BackendError
 from opproof.settings import Backend, Settings
 from opproof.verify import accuracy, findings, gates, points
@@ -35,8 +35,12 @@ def main(args: argparse.Namespace) -> int:
     """Verify one backend, write its verdict and print it; return 0 whatever it is."""
     settings = arguments.read_settings(args)
     backend = settings.backend(args.backend)
+    output = Path(settings.output)
+    path = output / "verify" / f"{backend.name}.json"
+    job = lease.take(output, path)
     record = verify(settings, backend, args.thorough)
-    artifact.write_json(Path(settings.output) / "verify" / f"{backend.name}.json", record)
+    job.check()
+    artifact.write_json(path, record)
     print("\n".join([f"{backend.name}: {record['verdict']}", *record["reasons"]]))
     for name, found in record["findings"].items():
         if not found["holds"]:
