@@ -220,6 +220,13 @@ def test_without_accounting_squeue_will_do(slurm: Slurm, doctor: Doctor) -> None
     assert "accounts" not in found.text
 
 
+def test_a_machine_without_sacct(slurm: Slurm, doctor: Doctor) -> None:
+    slurm.remove("sacct")
+    found = doctor()
+    assert "accounting is on, and sacct is not here" in found.of("ok")
+    assert "squeue tells the jobs' states" in found.of("ok")
+
+
 def test_an_accounting_that_is_down_is_no_fault(slurm: Slurm, doctor: Doctor) -> None:
     error = "sacct: error: failed to open persistent connection\\nsacct: error: and more"
     slurm.write("sacct", f"printf '{error}' >&2; exit 1")
@@ -482,8 +489,9 @@ def test_an_account_that_is_not_ones_own(slurm: Slurm, doctor: Doctor) -> None:
     assert doctor(device="cpu").status == 0
 
 
-def test_a_users_second_account_stays(slurm: Slurm, doctor: Doctor) -> None:
-    write_profile(**{"default-resources": {"slurm_account": "root"}})
+@pytest.mark.parametrize("account", ["root", "Proof", "root, proof", "'root'"])
+def test_an_account_of_ones_own_stays(slurm: Slurm, doctor: Doctor, account: str) -> None:
+    write_profile(**{"default-resources": {"slurm_account": account}})
     found = doctor(device="cpu")
     assert found.status == 0
     assert "default-resources" not in found.lines
@@ -651,6 +659,8 @@ def test_gpus_among_gres(gres: str, gpus: list[str]) -> None:
         ({"gres": "'gpu:1'", "constraint": '"x"'}, ("--constraint=x", "--gres=gpu:1")),
         ({"mem_mb": 4000, "runtime": 30}, ("--mem=4000", "--time=30")),
         ({"mem_mb": "4000 * attempt", "runtime": "2h"}, ()),
+        ({"mem_mb": "attempt * 4000", "slurm_partition": "'a' if attempt else 'b'"}, ()),
+        ({"mem_mb": "4000", "slurm_account": 17}, ("--account=17", "--mem=4000")),
         ({"slurm_extra": "'--exclusive'", "tasks": 1}, ()),
     ],
 )
@@ -1257,6 +1267,16 @@ def test_a_report_is_read_on_80_columns(
     assert text.endswith("Not ready: 1 fault, 2 warnings.\n")
 
 
+def test_a_path_is_not_broken() -> None:
+    path = f"/a-folder/{'x' * 30}"
+    assert list(report._wrapped(fault(f"no {path}", f"make {path}"), 20)) == [
+        "no",
+        path,
+        "-> make",
+        path,
+    ]
+
+
 def test_a_report_in_a_terminal_has_colours(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -1269,7 +1289,7 @@ def test_a_report_in_a_terminal_has_colours(
     monkeypatch.setenv("FORCE_COLOR", "1")
     report.show(sections, {})
     coloured = capsys.readouterr().out
-    assert coloured != plain
+    assert "\x1b[32m  ok       \x1b[0mfine\n" in coloured, "what it is, not what is found"
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == plain
 
 

@@ -281,3 +281,10 @@ def test_a_process_name_with_parentheses_is_read(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
+
+
+def test_is_locked(folder: Path) -> None:
+    assert holder.is_locked(folder)
+    for lock in (folder / ".snakemake" / "locks").iterdir():
+        lock.unlink()
+    assert not holder.is_locked(folder)

@@ -112,6 +112,11 @@ def release(folder: Path) -> None:
         (folder / _FILE).unlink(missing_ok=True)
 
 
+def is_locked(folder: Path) -> bool:
+    """Return whether a run holds, or held, `folder`: Snakemake would refuse another one."""
+    return bool(_lock_files(folder))
+
+
 def read(folder: Path) -> Holder | None:
     """Return who holds, or last held, `folder`; None if no whole record of it is there."""
     return _read(folder / _FILE)

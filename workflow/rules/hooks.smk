@@ -45,7 +45,8 @@ def set_back_inputs():
 
 if workflow.is_main_process:
     planned.announce(SETTINGS)
-    if not workflow.output_settings.dryrun:
+    # The files of another run that is at work here are not this one's, which will be refused.
+    if not workflow.output_settings.dryrun and not holder.is_locked(Path.cwd()):
         remove_damaged()
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from opproof.doctor import lines, status
 from opproof.doctor.finding import Finding, fault, ok, warning
-from opproof.doctor.profile import Profile, plain, rules
+from opproof.doctor.profile import Profile, rules
 from opproof.doctor.question import Question
 from opproof.doctor.site import Site
 from opproof.settings import Settings
@@ -29,12 +29,11 @@ def check(profile: Profile, asked: Question[Site | None], settings: Settings) ->
 
 
 def _account(profile: Profile, site: Site) -> Iterator[Finding]:
-    account = profile.default_resources.get("slurm_account")
-    if account is None or isinstance(site.accounts, SlurmError) or not site.accounts:
+    if isinstance(site.accounts, SlurmError) or not site.accounts:
         return
-    if plain(account) not in site.accounts:
+    for account in sorted(profile.accounts - {*site.accounts}):
         yield fault(
-            f"slurm_account: {plain(account)} is not yours, and the plugin sends no job for it",
+            f"slurm_account: {account} is not yours, and the plugin sends no job for it",
             f"one of {', '.join(site.accounts)}",
         )
 

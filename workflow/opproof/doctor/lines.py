@@ -54,7 +54,7 @@ def _scalar(value: Any) -> str:
 def _default_resources(profile: Profile, site: Site) -> dict[str, Any]:
     resources = _without_unknown_partition(profile.default_resources, site)
     accounts = () if isinstance(site.accounts, SlurmError) else site.accounts
-    if accounts and plain(resources.get("slurm_account", accounts[0])) not in accounts:
+    if accounts and not profile.accounts <= {*accounts}:
         resources["slurm_account"] = _text(accounts[0])
     if site.refused and "slurm_partition" not in resources and not site.default_partition:
         for partition in [entry for entry in site.partitions if entry.takes_jobs][:1]:

@@ -1,5 +1,6 @@
 """The profile for SLURM, as far as a site may refuse what it asks for."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ _OPTIONS = {
     "mem_mb": "--mem",
     "runtime": "--time",
 }
-# May be formulas, which only Snakemake evaluates.
+# Anything else is a formula, which only Snakemake evaluates.
+_KNOWN = re.compile(r"[^\s'\"]+")
+_NUMBER = re.compile(r"([\w.]+:)?\d+")
 _NUMBERS = ("gpu", "mem_mb", "runtime")
 
 
@@ -39,6 +42,12 @@ class Profile:
     def default_resources(self) -> dict[str, Any]:
         """What every job asks for."""
         return _mapping(self.content.get("default-resources"))
+
+    @property
+    def accounts(self) -> set[str]:
+        """The accounts that jobs may be charged to, as SLURM writes them: in lower case."""
+        words = re.split(r"[,\s]+", plain(self.default_resources.get("slurm_account", "")))
+        return {word.lower() for word in words if word}
 
     @property
     def set_resources(self) -> dict[str, dict[str, Any]]:
@@ -62,7 +71,7 @@ class Profile:
         return tuple(
             f"{option}={resources[key]}"
             for key, option in _OPTIONS.items()
-            if key in resources and (key not in _NUMBERS or resources[key][-1:].isdecimal())
+            if (_NUMBER if key in _NUMBERS else _KNOWN).fullmatch(resources.get(key, ""))
         )
 
 

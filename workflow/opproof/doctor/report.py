@@ -21,14 +21,14 @@ _INDENT = " " * 11
 
 def show(sections: list[Section], to_set: Mapping[str, Any]) -> None:
     """Print the sections, the keys to set in the profile, and a last line that sums up."""
-    console = Console(emoji=False, highlight=False, soft_wrap=True)
+    console = Console(soft_wrap=True)
     for section in sections:
         if section.findings:
             console.print(Text(section.heading, style="bold"))
         for finding in section.findings:
-            state = Text(f"  {finding.state:<9}", style=_STYLES[finding.state])
+            state = (f"  {finding.state:<9}", _STYLES[finding.state])
             first, *others = _wrapped(finding, console.width - len(_INDENT))
-            console.print(state + Text(first))
+            console.print(Text.assemble(state, first))
             for line in others:
                 console.print(Text(_INDENT + line))
     if to_set:
