@@ -199,6 +199,7 @@ class Cluster:
         self._write_configuration(dict(zip(("ctld", "dbd"), ports, strict=False)), ports[3:])
         for name in ("state", "spool", "data", "munge"):
             (self.folder / name).mkdir()
+        (self.folder / "munge").chmod(0o755)  # munged wants it so, whatever the umask
         key = self.folder / "munge.key"
         key.write_bytes(secrets.token_bytes(1024))
         key.chmod(0o400)

@@ -533,7 +533,8 @@ def progress(clock: Clock) -> Progress:
 
 def start(progress: Progress, *numbers: int, local: bool = True, rule: str = "train") -> None:
     for number in numbers:
-        progress.see(event(LogEvent.JOB_INFO, jobid=number, rule_name=rule, local=local))
+        info = {"jobid": number, "rule_name": rule, "local": local, "resources": {}}
+        progress.see(event(LogEvent.JOB_INFO, **info))
 
 
 def finish(progress: Progress, *numbers: int) -> None:

@@ -6,7 +6,7 @@ The older one finds, at its next check, that it has lost the right, and ends by 
 
 It may lose it between a check and the rename that follows, and write once more. That does no harm:
 files are whole, a run's state is the same whoever writes it, since its folder is named by all that
-determines it, and outputs are written anew by the newer attempt, which is only about to begin.
+determines it, and a job's outputs the newer attempt, which is only about to begin, writes anew.
 """
 
 import os

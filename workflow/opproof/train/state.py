@@ -110,8 +110,9 @@ class RunState:
                 fault = "damaged" if path.exists() else "missing"
                 print(f"{path}: {fault}; {otherwise}", flush=True)
             else:
-                # Else the next save would keep the damaged one, and drop this.
-                path.replace(self._checkpoint_path)
+                if path == self._previous_path:
+                    # Else the next save would keep the damaged one in its place.
+                    path.replace(self._checkpoint_path)
                 return torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
         return None
 
