@@ -1,6 +1,7 @@
 """A job refuses to work with other code than the run was planned with."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,6 +37,17 @@ def test_what_was_not_edited_has_its_digest(settings: Settings) -> None:
         assert planned.operator_digest(backend.op) == codebase.operator_digest(backend.op)
     (library,) = settings.libraries
     assert planned.library_digest(library) == sources.digest(library)
+
+
+def test_every_stage_that_has_a_digest_in_its_rule_is_planned() -> None:
+    """Of the others nothing depends on code: the digests of the data are fixed."""
+    rules = Path(planned.__file__).parents[1] / "rules"
+    digested = {
+        stage
+        for rule in rules.glob("*.smk")
+        for stage in re.findall(r'codebase\.digest\("(\w+)"\)', rule.read_text())
+    }
+    assert digested == set(planned._STAGES)
 
 
 def test_an_edited_stage_is_refused(
