@@ -275,6 +275,17 @@ def test_spoilt(
         assert part in said
 
 
+def test_of_thousands_of_faults_some_are_told(
+    tmp_path: Path, good: Summary, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_runs(good, *({**failed("nan"), "seed": seed} for seed in range(2000)))
+    assert check(tmp_path, good) == 1
+    *told, last = capsys.readouterr().out.splitlines()
+    assert len(told) == 50
+    # Besides, the seeds are not those of the plan.
+    assert last == "check failed: 1951 faults more; summary.json has every run"
+
+
 OTHER_DIGEST = (
     "damaged: it does not have the digest recorded for it; delete it and run the pipeline again"
 )

@@ -226,6 +226,19 @@ def test_a_digest_is_the_same_in_every_process() -> None:
         assert done.stdout.split() == expected
 
 
+def test_a_file_of_several_stages_is_parsed_once(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed = []
+    parse = ast.parse
+    monkeypatch.setattr(ast, "parse", lambda content: parsed.append(content) or parse(content))
+    codebase._read.cache_clear()
+    for stage in RESTS_ON:
+        codebase.digest(stage)
+    assert parsed
+    assert len(parsed) == len(set(parsed))
+
+
 @pytest.mark.parametrize(
     ("op", "file"),
     [

@@ -369,6 +369,61 @@ def test_page_escapes(settings: Settings) -> None:
     assert page.items == [f"{name}: {NASTY}", f"{name}: seed 29: {NASTY}"]
 
 
+def test_a_page_of_many_runs_does_not_drown_in_them(settings: Settings) -> None:
+    def folded(seeds: int) -> list[bool]:
+        summarise(dataclasses.replace(settings, seeds=tuple(range(seeds))))
+        page = Path("results/report.html").read_text()
+        return [mark != "<details open>" for mark in re.findall("<details.*?>", page)]
+
+    assert folded(50) == [False, False]
+    assert folded(51) == [True, True], "of two backends: more than 100"
+
+
+def test_the_gpus_of_many_jobs_are_shown_from_the_lowest_to_the_highest(
+    settings: Settings,
+) -> None:
+    for block, percent, mib in zip(BLOCKS, (93.5, 20.2), (None, 900), strict=True):
+        gpu = {"utilisation_percent": percent, "peak_memory_bytes": mib and mib * 2**20}
+        edit(block, measurements={"hardware": "X", "gpu": gpu})
+    torch, mine = page_of(settings).tables[-1][1:]
+    assert torch[3:] == ["-", "-"]
+    assert mine[3:] == ["20 to 94", "900"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "expected"),
+    [
+        pytest.param(
+            ["nan"] * 12,
+            ["mine: seeds 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 2 more: nan"],
+            id="of one reason",
+        ),
+        pytest.param(
+            [f"nan at step {seed}" for seed in range(5)],
+            [f"mine: seed {seed}: nan at step {seed}" for seed in range(5)],
+            id="of few reasons",
+        ),
+        pytest.param(
+            [f"nan at step {min(seed, 6)}" for seed in range(9)],
+            [
+                *(f"mine: seed {seed}: nan at step {seed}" for seed in range(5)),
+                "mine: 4 seeds more, for 2 reasons more, in summary.json",
+            ],
+            id="of many reasons",
+        ),
+    ],
+)
+def test_of_many_failures_some_are_told(
+    settings: Settings, failures: list[str], expected: list[str]
+) -> None:
+    seeds = tuple(range(len(failures)))
+    settings = dataclasses.replace(
+        settings, seeds=seeds, seeds_per_job=len(seeds), backends=settings.backends[1:]
+    )
+    edit(BLOCKS[0], runs=[run(seed, failures[seed]) for seed in seeds])
+    assert overview.notes(collect(settings)) == expected
+
+
 def test_page_lists_runs(settings: Settings) -> None:
     runs = page_of(settings).tables[-2]
     assert runs[0] == ["backend", "seed", "average loss", "accuracy, %", "failure"]

@@ -11,6 +11,9 @@ import yaml
 from opproof import artifact, damage
 from opproof.paths import SCHEMAS
 
+# How many faults are told: Snakemake shows the log, and of thousands of runs as many may fail.
+_SHOWN = 50
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `opproof check`."""
@@ -26,8 +29,10 @@ def main(args: argparse.Namespace) -> int:
         *_timing_faults(summary),
         *_file_faults(summary, args.results),
     ]
-    for fault in faults:
+    for fault in faults[:_SHOWN]:
         print(f"check failed: {fault}")
+    if len(faults) > _SHOWN:
+        print(f"check failed: {len(faults) - _SHOWN} faults more; summary.json has every run")
     if not faults:
         print(f"check passed: {len(summary['results']['backends'])} backends, every run as planned")
     return 1 if faults else 0

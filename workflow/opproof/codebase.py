@@ -1,6 +1,7 @@
 """Digests of the code behind a stage: an edit reruns what it can change, and nothing else."""
 
 import ast
+import functools
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import accumulate
@@ -56,10 +57,11 @@ def _digest(modules: Iterable[str], find: Callable[[str], Path | None]) -> str:
     pending, digests = list(modules), {}
     while pending:
         name = pending.pop()
-        file = find(name)
-        if file and name not in digests and name not in _WITHOUT_EFFECT:
-            digests[name] = _meaning(file)
-            pending.extend(_imports(name, file))
+        if name in digests or name in _WITHOUT_EFFECT:
+            continue
+        if file := find(name):
+            digests[name], statements = _read(file.read_bytes())
+            pending.extend(_imports(name, file, statements))
     return hashlib.sha256(repr(sorted(digests.items())).encode()).hexdigest()
 
 
@@ -78,35 +80,36 @@ def _module_file(folder: Path, parts: list[str]) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def _imports(name: str, file: Path) -> Iterator[str]:
-    """Yield what the module may import, wherever in the file; objects in modules are among it."""
-    tree = _parsed(file)
+def _imports(
+    name: str, file: Path, statements: tuple[ast.Import | ast.ImportFrom, ...]
+) -> Iterator[str]:
+    """Yield what the module may import by these statements; objects in modules are among it."""
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(tree) if tree else ():
+    for node in statements:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
+        else:
             parent = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*parent, *filter(None, [node.module])])
             yield module
             yield from (f"{module}.{alias.name}" for alias in node.names)
 
 
-def _meaning(file: Path) -> str:
-    """Return the SHA-256 of a file's syntax tree without docstrings, or of what is no Python."""
-    tree = _parsed(file)
-    if tree is None:
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    for node in ast.walk(tree):
+@functools.cache  # a file is part of several stages
+def _read(content: bytes) -> tuple[str, tuple[ast.Import | ast.ImportFrom, ...]]:
+    """Return the SHA-256 of a syntax tree without docstrings, and its import statements.
+
+    Of what is no Python that of the bytes: it is a user's, and for verification to find.
+    """
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(content).hexdigest(), ()
+    nodes = list(ast.walk(tree))
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
             node
         ):
             node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
-def _parsed(file: Path) -> ast.Module | None:
-    try:
-        return ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):
-        return None  # a user's, that is no Python: for verification to find
+    imports = tuple(node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom))
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest(), imports

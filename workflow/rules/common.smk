@@ -106,6 +106,13 @@ def built_libraries():
     return expand(rules.build.output, library=[library.name for library in SETTINGS.libraries])
 
 
+def gone(wildcards):
+    """Return what was there and is not any more, of what nobody else would ask for."""
+    data = rules.data.output if Path(rules.data.output[-1]).exists() else []
+    summarised = rules.summary.input if Path(rules.summary.output.json).exists() else []
+    return [file for file in (*data, *summarised) if not Path(file).exists()]
+
+
 def library_sources(wildcards):
     library = SETTINGS.library(wildcards.library)
     return [project_file(path) for path in sources.files(library)]
@@ -116,13 +123,15 @@ def library_to_build(wildcards):
     return asdict(SETTINGS.library(wildcards.library)) | asdict(SETTINGS.build)
 
 
+# What identifies a backend's operator, its own code included: once, not for each of 10,000 jobs.
+OPERATORS = {
+    backend.name: asdict(backend) | {"code": codebase.operator_digest(backend.op)}
+    for backend in SETTINGS.backends
+}
+
+
 def operator(wildcards):
-    return identity(SETTINGS.backend(wildcards.backend))
-
-
-def identity(backend):
-    """Return what identifies a backend's operator, its own code included."""
-    return asdict(backend) | {"code": codebase.operator_digest(backend.op)}
+    return OPERATORS[wildcards.backend]
 
 
 def block_seeds(wildcards):

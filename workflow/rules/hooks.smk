@@ -1,4 +1,5 @@
 # What the controller does before the first job and after the last.
+import gc
 import shutil
 import subprocess
 
@@ -44,6 +45,7 @@ def set_back_inputs():
 
 
 if workflow.is_main_process:
+    gc.disable()  # until onstart: what planning makes all stays, and takes a tenth longer to search
     planned.announce(SETTINGS)
     # The files of another run that is at work here are not this one's, which will be refused.
     if not workflow.output_settings.dryrun and not holder.is_locked(Path.cwd()):
@@ -51,6 +53,8 @@ if workflow.is_main_process:
 
 
 onstart:
+    gc.freeze()
+    gc.enable()
     holder.acquire(Path.cwd())
     artifact.sweep(Path(SETTINGS.output))
     artifact.sweep_shared(Path(SETTINGS.data.folder))

@@ -16,6 +16,6 @@ rule timing_operators:
         code=codebase.digest("timing"),
         torch=toolchain.torch_version(),
         device=SETTINGS.device,
-        operators=[identity(backend) for backend in SETTINGS.backends],
+        operators=list(OPERATORS.values()),
     shell:
         "exec python -m opproof timing operators > {log:q} 2>&1"

@@ -30,11 +30,10 @@ class Lines:
             self._announce()
         if changed is None:
             return
-        stage = self._stage(changed)
         with self._lock:
             wait = self._written.get(changed, 0.0) + _INTERVAL - time.monotonic()
-            if wait <= 0 or stage.is_complete:
-                self._write(stage)
+            if wait <= 0 or self._progress.is_complete(changed):
+                self._write(self._progress.stage(changed))
             elif changed not in self._pending:
                 self._pending.add(changed)
                 timer = Timer(wait, self._write_pending, [changed])
@@ -54,13 +53,10 @@ class Lines:
             self._announced = True
             self._line("to do: " + ", ".join(f"{stage.name} {stage.total}" for stage in stages))
 
-    def _stage(self, name: str) -> Stage:
-        return next(stage for stage in self._progress.stages() if stage.name == name)
-
     def _write_pending(self, name: str) -> None:
         with self._lock:
             if name in self._pending:
-                self._write(self._stage(name))
+                self._write(self._progress.stage(name))
 
     def _write(self, stage: Stage) -> None:
         self._written[stage.name] = time.monotonic()

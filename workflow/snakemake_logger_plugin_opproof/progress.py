@@ -1,6 +1,6 @@
 """What a run is doing, as Snakemake's log records tell it."""
 
-import heapq
+import math
 import re
 import threading
 import time
@@ -70,8 +70,11 @@ class Progress:
         self._totals: dict[str, int] = {}
         self._jobs: dict[int, Job] = {}
         self._failed: dict[int, str] = {}
-        self._durations: defaultdict[str, list[float]] = defaultdict(list)
+        # Numbers by stage, kept as records come: each record may ask, in runs of 10,000 jobs.
+        self._under_way: Counter[str] = Counter()
         self._side_by_side: Counter[str] = Counter()
+        self._done: Counter[str] = Counter()
+        self._seconds: defaultdict[str, float] = defaultdict(float)  # of those done, in all
         self._on_cluster = False
         self._ended = False
 
@@ -125,9 +128,16 @@ class Progress:
         with self._lock:
             return [self._stage(name) for name in sorted(self._totals, key=_position)]
 
-    def is_complete(self) -> bool:
-        """Return whether every job of every stage is done; true also where there is none."""
-        return all(stage.is_complete for stage in self.stages())
+    def stage(self, name: str) -> Stage:
+        """Return the stage of that name, one of those in `stages`."""
+        with self._lock:
+            return self._stage(name)
+
+    def is_complete(self, stage: str | None = None) -> bool:
+        """Return whether every job of a stage, or of all, is done; true where there is none."""
+        with self._lock:
+            stages = self._totals if stage is None else [stage]
+            return all(self._done[name] == self._totals[name] for name in stages)
 
     def _start(self, fields: dict[str, Any]) -> None:
         stage = fields["rule_name"]
@@ -136,34 +146,42 @@ class Progress:
         state = "submitted" if self._on_cluster and not fields["local"] else "running"
         minutes = fields["resources"].get("runtime")
         limit = 60.0 * minutes if isinstance(minutes, int | float) else None
+        self._drop(fields["jobid"])
         self._jobs[fields["jobid"]] = Job(stage, state, self._clock(), limit)
         self._failed.pop(fields["jobid"], None)  # another attempt
-        now = sum(job.stage == stage for job in self._jobs.values())
-        self._side_by_side[stage] = max(self._side_by_side[stage], now)
+        self._under_way[stage] += 1
+        self._side_by_side[stage] = max(self._side_by_side[stage], self._under_way[stage])
 
     def _finish(self, number: int) -> str | None:
-        job = self._jobs.pop(number, None)
+        job = self._drop(number)
         if job is None:
             return None
-        self._durations[job.stage].append(self._clock() - job.started)
+        self._done[job.stage] += 1
+        self._seconds[job.stage] += self._clock() - job.started
         return job.stage
 
     def _fail(self, number: int) -> str | None:
-        job = self._jobs.pop(number, None)
+        job = self._drop(number)
         if job is None:
             return None
         self._failed[number] = job.stage
         return job.stage
 
+    def _drop(self, number: int) -> Job | None:
+        """Take a job from those under way and return it; None if it is not there."""
+        job = self._jobs.pop(number, None)
+        if job:
+            self._under_way[job.stage] -= 1
+        return job
+
     def _stage(self, name: str) -> Stage:
         failed = sum(stage == name for stage in self._failed.values())
         jobs = [job for job in self._jobs.values() if job.stage == name]
-        durations = self._durations[name]
-        waiting = self._totals[name] - len(durations) - failed - len(jobs)
+        waiting = self._totals[name] - self._done[name] - failed - len(jobs)
         return Stage(
             name=name,
             total=self._totals[name],
-            done=len(durations),
+            done=self._done[name],
             failed=failed,
             under_way=Counter(job.state for job in jobs),
             # After a failure with nothing under way, the rest may never be started.
@@ -177,17 +195,16 @@ class Progress:
 
         None before a job of the stage has finished, and once those left outlast the estimate.
         """
-        durations = self._durations[name]
-        if not durations:
+        if not self._done[name]:
             return None
-        mean = sum(durations) / len(durations)
+        mean = self._seconds[name] / self._done[name]
         now = self._clock()
         places = [max(job.started + mean - now, 0.0) for job in jobs]
         places += [0.0] * (self._side_by_side[name] - len(places))
-        heapq.heapify(places)
-        for _ in range(waiting):
-            heapq.heapreplace(places, places[0] + mean)
-        return max(places) or None
+        places.sort()
+        # All are free within one mean from now, so they take jobs in turns, in this order.
+        rounds = math.ceil(waiting / len(places))
+        return places[(waiting - 1) % len(places)] + rounds * mean or None
 
 
 def _position(stage: str) -> int:

@@ -16,6 +16,9 @@ COLUMNS = {
     "time": "s/epoch",
     "speed": "speed",
 }
+# How many reasons that runs failed for are told, and how many seeds of each: of thousands of runs
+# as many may fail, and summary.json has them all.
+_REASONS, _SEEDS = 5, 10
 _FOOTNOTE = (
     "ULP: largest float32 error on [-12, 12], forward/backward; seeds: trained to the end/planned; "
     "s/epoch: indicative, runs may have shared the machine; speed: torch's time over the "
@@ -110,12 +113,23 @@ def _pair(cells: Iterable[str]) -> str:
 
 
 def _run_failures(backend: dict[str, Any]) -> list[str]:
-    """Return a line for each reason that runs failed for, naming their seeds."""
+    """Return a line for each reason that runs failed for, naming seeds."""
     by_failure: dict[str, list[int]] = {}
     for run in backend["runs"]:
         if run["failure"]:
             by_failure.setdefault(run["failure"], []).append(run["seed"])
-    return [
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {failure}"
+    lines = [
+        f"seed{'s' * (len(seeds) > 1)} {_listed(seeds)}: {failure}"
         for failure, seeds in by_failure.items()
     ]
+    if len(lines) > _REASONS:
+        seeds_more = sum(map(len, [*by_failure.values()][_REASONS:]))
+        lines[_REASONS:] = [
+            f"{seeds_more} seeds more, for {len(lines) - _REASONS} reasons more, in summary.json"
+        ]
+    return lines
+
+
+def _listed(seeds: list[int]) -> str:
+    more = f" and {len(seeds) - _SEEDS} more" if len(seeds) > _SEEDS else ""
+    return ", ".join(map(str, seeds[:_SEEDS])) + more
