@@ -216,7 +216,7 @@ def main() -> int:
 def _figures(scale: Scale, only_plan: bool) -> Iterator[tuple[str, str]]:
     yield "load", " ".join(f"{load:.1f}" for load in os.getloadavg())
     yield "plan", str(scale.plan())
-    yield "plan, --quiet", str(scale.plan("rules", "progress"))
+    yield "plan, --quiet rules", str(scale.plan("rules", "progress"))
     if not only_plan:
         yield from scale.run()
         yield from scale.left()
