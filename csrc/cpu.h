@@ -5,6 +5,7 @@
 
 #include <torch/csrc/stable/ops.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -26,6 +27,13 @@ inline Isa best_isa() {
 inline std::atomic<Isa>& isa() {
   static std::atomic<Isa> level{best_isa()};
   return level;
+}
+
+// The operator of that name, whose schemas say what it does.
+inline int64_t use_isa(int64_t level) {
+  int64_t best = static_cast<int64_t>(best_isa());
+  isa() = static_cast<Isa>(level < 0 ? best : std::min(level, best));
+  return static_cast<int64_t>(isa().load());
 }
 
 #if defined(__x86_64__)

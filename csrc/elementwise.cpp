@@ -38,12 +38,6 @@ void map_tensors(const Tensor& out, const In&... in) {
   });
 }
 
-int64_t use_isa(int64_t level) {
-  int64_t best = static_cast<int64_t>(best_isa());
-  isa() = static_cast<Isa>(level < 0 ? best : std::min(level, best));
-  return static_cast<int64_t>(isa().load());
-}
-
 }  // namespace
 }  // namespace opproof
 

@@ -24,8 +24,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def gelu(tmp_path_factory: pytest.TempPathFactory) -> torch._ops._OpNamespace:
     """The operators of csrc/activations/gelu.h, for CPU and GPU."""
-    output = Path(os.environ.get(OUTPUT) or tmp_path_factory.mktemp("results"))
-    if not library.record_path(output, "gelu").exists():
-        build.build(LIBRARIES["gelu"], Build("on", "8.0;9.0+PTX"), output)
-    library.load(output, "gelu")
-    return torch.ops.opproof_gelu
+    return _loaded("gelu", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gelu_step(tmp_path_factory: pytest.TempPathFactory) -> torch._ops._OpNamespace:
+    """The operators that train LeNet-5 with that activation."""
+    return _loaded("gelu_step", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def gelu_erf_step(tmp_path_factory: pytest.TempPathFactory) -> torch._ops._OpNamespace:
+    """The same with that of csrc/activations/gelu_erf.h."""
+    return _loaded("gelu_erf_step", tmp_path_factory)
+
+
+def _loaded(name: str, factory: pytest.TempPathFactory) -> torch._ops._OpNamespace:
+    output = Path(os.environ.get(OUTPUT) or factory.mktemp("results"))
+    if not library.record_path(output, name).exists():
+        build.build(LIBRARIES[name], Build("on", "8.0;9.0+PTX"), output)
+    library.load(output, name)
+    return getattr(torch.ops, f"opproof_{name}")
