@@ -1,5 +1,6 @@
 """A run as a user makes it: what it leaves, what the next one does, and what an edit reruns."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -41,14 +42,14 @@ def copy(finished: Workspace, tmp_path: Path) -> Workspace:
 def test_every_stage_leaves_its_files(finished: Workspace) -> None:
     blocks = [f"train/{name}/{block}" for name in BACKENDS for block in range(len(SEEDS))]
     expected = {"summary.json", "summary.csv", "summary.md", "report.html"}
-    expected |= {"check.ok", "timing/operators.json"}
+    expected |= {"check.ok", "timing/operators.json", "timing/training.json"}
     expected |= {f"build/{name}/build.json" for name in LIBRARIES}
     expected |= {f"build/{name}/{name}.so" for name in LIBRARIES}
     expected |= {f"verify/{name}.json" for name in BACKENDS}
     expected |= {f"{block}/block.json" for block in blocks}
     expected |= {f"{block}/seed-{block[-1]}.npz" for block in blocks}
     stages = [f"build/{name}" for name in LIBRARIES] + [f"verify/{name}" for name in BACKENDS]
-    stages += [*blocks, "timing/operators", "summary"]
+    stages += [*blocks, "timing/operators", "timing/training", "summary"]
     expected |= {f"logs/{stage}.log" for stage in (*stages, "check")}
     expected |= {f"benchmarks/{stage}.tsv" for stage in (*stages, "check")}
     assert expected <= finished.files()
@@ -133,8 +134,8 @@ def test_arrays_that_are_not_there_any_more_are_put_there_again(copy: Workspace)
 
 def test_dry_run_plans_every_job_and_writes_nothing(workspace: Workspace) -> None:
     workspace.configure(**WHOLE, seeds={"count": 3})
-    jobs = {"build": 2, "verify": 5, "train": 15, "timing_operators": 1, "summary": 1}
-    jobs |= {"check": 1, "all": 1}
+    jobs = {"build": 2, "verify": 5, "train": 15, "timing_operators": 1}
+    jobs |= {"timing_training": 1, "summary": 1, "check": 1, "all": 1}
     assert workspace.planned() == jobs
     assert not (workspace.folder / "results").exists()
 
@@ -163,9 +164,15 @@ def test_other_blocks_reuse_the_runs_that_are_there(copy: Workspace) -> None:
     ("edit", "rerun"),
     [
         pytest.param(("workflow/opproof/verify/checks.py", "4 *", "5 *"), {"verify"}, id="gate"),
-        pytest.param(("workflow/opproof/train/graph.py", "1000", "500"), {"train"}, id="engine"),
         pytest.param(
-            ("workflow/opproof/lenet.py", "AvgPool2d", "MaxPool2d"), {"train"}, id="network"
+            ("workflow/opproof/engines/graph.py", "1000", "500"),
+            {"train", "timing_training"},
+            id="engine",
+        ),
+        pytest.param(
+            ("workflow/opproof/lenet.py", "AvgPool2d", "MaxPool2d"),
+            {"train", "timing_training"},
+            id="network",
         ),
         pytest.param(("workflow/opproof/check.py", "ended well", "ended"), {"check"}, id="check"),
         pytest.param(("csrc/aten_gelu.cpp", "0.5 *", "0.50 *"), {"build"}, id="C++"),
@@ -175,8 +182,18 @@ def test_other_blocks_reuse_the_runs_that_are_there(copy: Workspace) -> None:
         ),
         pytest.param(
             ("workflow/opproof/timing/blocks.py", "ROUNDS = ", "ROUNDS = 1 + "),
-            {"timing_operators"},
+            {"timing_operators", "timing_training"},
             id="timing",
+        ),
+        pytest.param(
+            ("workflow/opproof/timing/cases.py", "(64, 256)", "(64, 128)"),
+            {"timing_operators"},
+            id="timing of operators",
+        ),
+        pytest.param(
+            ("workflow/opproof/timing/training.py", "ROUNDS = ", "ROUNDS = 1 + "),
+            {"timing_training"},
+            id="timing of training",
         ),
         pytest.param(("workflow/opproof/loading.py", "auto", "off"), set(), id="opproof.load"),
         pytest.param(
@@ -193,10 +210,11 @@ def test_an_edit_reruns_what_it_can_change(
     assert old in file.read_text()
     file.write_text(file.read_text().replace(old, new, 1))
     after = {
-        "build": {"verify", "timing_operators"},
+        "build": {"verify", "timing_operators", "timing_training"},
         "verify": {"train"},
         "train": {"summary"},
         "timing_operators": {"summary"},
+        "timing_training": {"summary"},
         "summary": {"check"},
     }
     while (more := rerun.union(*(after.get(stage, set()) for stage in rerun))) != rerun:
@@ -213,7 +231,21 @@ def test_another_compiler_rebuilds(copy: Workspace, tmp_path: Path) -> None:
         "verify": 3,
         "train": 6,
         "timing_operators": 1,
+        "timing_training": 1,
         "summary": 1,
         "check": 1,
         "all": 1,
     }
+
+
+@pytest.mark.parametrize(("device", "threads"), [("cpu", set()), ("cuda", {"threads: 2"})])
+def test_a_gpu_of_this_machine_has_one_job_at_a_time(
+    workspace: Workspace, device: str, threads: set[str]
+) -> None:
+    """A job takes all cores there, of two."""
+    workspace.configure(backends=["torch"], seeds=[0], device=device)
+    planned = workspace.snakemake("--dry-run").stdout
+    rules = dict(re.findall(r"^(?:local)?rule (\w+):\n((?: +.*\n)+)", planned, re.MULTILINE))
+    assert rules.keys() >= {"verify", "train"}
+    for name in ("verify", "train"):
+        assert set(re.findall(r"threads: \d+", rules[name])) == threads

@@ -152,7 +152,7 @@ def test_an_edit_of_the_configuration_waits_for_the_next_run(
 def test_an_edit_of_the_code_is_refused_until_the_next_run(verified_copy: Workspace) -> None:
     """The job under way goes on with the code that it has; the one after it would have another."""
     verified_copy.configure(seeds=[0, 1], backends=["torch"])
-    code = verified_copy.folder / "workflow/opproof/train/graph.py"
+    code = verified_copy.folder / "workflow/opproof/engines/graph.py"
     with started(verified_copy, "-c1") as run:
         wait_for(verified_copy, "results/state/leases/state/*/*.json")
         code.write_text(code.read_text().replace("AT_ONCE = 1000", "AT_ONCE = 500"))

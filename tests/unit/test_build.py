@@ -102,14 +102,19 @@ def built(factory: pytest.TempPathFactory) -> Path:
         (toolkit / "bin").mkdir(parents=True)
         (toolkit / "bin" / "nvcc").write_text("#!/bin/sh\nexit 1\n")
         (toolkit / "bin" / "nvcc").chmod(0o755)
-        (folder / "config.yaml").write_text("output: the results\n")
+        backends = "[torch, python, cpp, erf, fused, pooled]"
+        (folder / "config.yaml").write_text(f"output: the results\nbackends: {backends}\n")
         environment = {
             "CUDA_VISIBLE_DEVICES": "",
             "CUDA_HOME": str(toolkit),
             "TMPDIR": str(folder),
         }
+        steps = "output: the results\nbackends: [erf, fused]\nengine: kernel\n"
+        (folder / "kernel.yaml").write_text(steps)
         command = [sys.executable, "-m", "opproof", "build"]
-        subprocess.run(command, cwd=folder, env={**os.environ, **environment}, check=True)
+        of_steps = [*command, "--config", "kernel.yaml", "--library"]
+        for each in (command, [*of_steps, "gelu_step"], [*of_steps, "gelu_erf_step"]):
+            subprocess.run(each, cwd=folder, env={**os.environ, **environment}, check=True)
     return output
 
 

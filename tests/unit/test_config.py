@@ -27,7 +27,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 TEXTBOOK = Settings(
     output="results",
     backends=tuple(BACKENDS[name] for name in ("torch", "python", "cpp", "fused", "pooled")),
-    libraries=(LIBRARIES["aten_gelu"], LIBRARIES["gelu"]),
+    libraries=tuple(LIBRARIES[name] for name in ("aten_gelu", "gelu", "gelu_step")),
     build=Build("auto", "8.0;9.0+PTX"),
     seeds=(0, 1, 2),
     device="auto",
@@ -43,7 +43,7 @@ TEXTBOOK = Settings(
 KEYS = (
     "output, backends, seeds, device, engine, precision, timing, seeds_per_job, build, train, data"
 )
-BUILT_IN = "torch, python, cpp, fused, pooled, tanh"
+BUILT_IN = "torch, python, cpp, erf, fused, pooled, tanh"
 ENTRY = "a name, or {name, op, sources, max_ulp, expect}"
 NAME = "1 to 64 letters, digits and . _ -, the first neither . nor -"
 OP = "package.module:function, or namespace::operator with sources"
@@ -105,7 +105,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     },
     "backends: [pooled, cpp, fused]": {
         "backends": (BACKENDS["pooled"], BACKENDS["cpp"], BACKENDS["fused"]),
-        "libraries": (LIBRARIES["gelu"], LIBRARIES["aten_gelu"]),
+        "libraries": tuple(LIBRARIES[name] for name in ("gelu", "aten_gelu", "gelu_step")),
     },
     "backends: [{name: 9.x_-, op: '_a.b1:f_2'}]": {
         "backends": (Backend("9.x_-", "_a.b1:f_2"),),
@@ -138,10 +138,21 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "{engine: reference, device: cuda}": {"engine": "reference", "device": "cuda"},
     "seeds_per_job: auto": {},
     "seeds_per_job: 4": {"seeds_per_job": 4},
+    "{engine: kernel, backends: [erf, fused]}": {
+        "engine": "kernel",
+        "backends": (BACKENDS["erf"], BACKENDS["fused"]),
+        "libraries": tuple(
+            LIBRARIES[name] for name in ("gelu_erf", "gelu", "gelu_erf_step", "gelu_step")
+        ),
+        "seeds_per_job": 4,
+    },
     "{seeds_per_job: 4, device: cuda}": {"seeds_per_job": 4, "device": "cuda"},
     "precision: tf32": {"precision": "tf32"},
     "timing: true": {},
-    "timing: off": {"timing": False},
+    "timing: off": {
+        "timing": False,
+        "libraries": (LIBRARIES["aten_gelu"], LIBRARIES["gelu"]),
+    },
     "train: {epochs: 1}": {"train": Training(1, 64, 0.003)},
     "train: {epochs: 2.0, batch_size: 60000}": {"train": Training(2, 60000, 0.003)},
     "train: {learning_rate: 3.0e-4}": {"train": Training(10, 64, 0.0003)},
@@ -249,7 +260,11 @@ FAULTS = {
         "seeds: the last seed is above 4294967295; allowed: up to 4294967295"
     ),
     "device: gpu": "device: is 'gpu'; allowed: auto, cpu, cuda",
-    "engine: kernel": "engine: is 'kernel'; allowed: graph, reference",
+    "engine: kernels": "engine: is 'kernels'; allowed: graph, kernel, reference",
+    "{engine: kernel, backends: [torch, fused, cpp]}": (
+        "engine: 'kernel' has no training step with torch, cpp; allowed: another engine, or as "
+        "backends erf, fused"
+    ),
     "timing: 1": "timing: is 1; allowed: true or false",
     "timing: 'off'": "timing: is 'off'; allowed: true or false",
     "precision: 32": "precision: is 32; allowed: fp32, tf32",
@@ -474,7 +489,7 @@ backends:
 build: {cuda: maybe, cuda_arch_list: all, cuda_home: /x}
 seeds: {first: -1, count: 0, step: 2}
 device: gpu
-engine: kernel
+engine: kernels
 precision: fp64
 timing: 3
 seeds_per_job: 0

@@ -14,8 +14,8 @@ from opproof.train.progress import Progress
 def two_runs() -> None:
     """Show a run of two epochs, and one that was trained before."""
     with Progress("mine", seeds=2, epochs=2) as progress:
-        progress.epoch_done(3, 1, loss=0.5, accuracy=97.128)
-        progress.epoch_done(3, 2, loss=0.25, accuracy=98.0)
+        progress.epoch_done(1, {3: 0.5}, [97.128])
+        progress.epoch_done(2, {3: 0.25}, [98.0])
         progress.run_done(3, "trained")
         progress.run_done(17, "trained before")
 
@@ -41,12 +41,22 @@ def test_lines_in_a_log(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == ""
 
 
+def test_runs_that_are_trained_together_have_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("mine", seeds=3, epochs=2) as progress:
+        progress.epoch_done(1, {3: 0.5, 4: 0.25, 9: 0.75}, [98.0, 97.0, 99.0])
+        progress.epoch_done(2, {3: 0.5, 9: 0.25}, [98.0, 99.0])
+    assert capsys.readouterr().out == (
+        "mine 3 seeds epoch 1/2 loss 0.500000 accuracy 98.00 %\n"
+        "mine 2 seeds epoch 2/2 loss 0.375000 accuracy 98.50 %\n"
+    )
+
+
 def test_each_line_is_there_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     # Buffered, as a log file is: who follows it sees an epoch when it ends.
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(raw)))
     with Progress("mine", seeds=1, epochs=1) as progress:
-        progress.epoch_done(3, 1, loss=0.5, accuracy=97.128)
+        progress.epoch_done(1, {3: 0.5}, [97.128])
         assert raw.getvalue().count(b"\n") == 1
         progress.run_done(3, "trained")
         assert raw.getvalue().count(b"\n") == 2

@@ -93,7 +93,7 @@ MINE = {"name": "mine", "op": "m::f", "sources": ["a.cpp"]}
     [
         (["torch", "python", {"name": "a", "op": "m:f"}], []),
         (["torch", "cpp"], ["aten_gelu"]),
-        (["pooled", "fused", "cpp"], ["gelu", "aten_gelu"]),
+        (["pooled", "fused", "cpp"], ["gelu", "aten_gelu", "gelu_step"]),
         ([MINE, "cpp"], ["aten_gelu", "mine"]),
     ],
 )

@@ -10,13 +10,18 @@ BASELINE = "torch"
 # Compiled with a header of csrc/activations/, whose functions they apply.
 _OVER_AN_ACTIVATION = ("elementwise.cpp", "elementwise.cu", "pooled.cpp", "pooled.cu")
 
+# Compiled with one likewise: the operators that train LeNet-5 with it.
+_STEP = ("lenet_step.cpp", "lenet_step.cu")
+
 # Library X registers its operators in the namespace opproof_X.
 LIBRARIES = {
     library.name: library
     for library in (
         Library("aten_gelu", ("aten_gelu.cpp",)),
         Library("gelu", _OVER_AN_ACTIVATION, header="gelu.h"),
+        Library("gelu_step", _STEP, header="gelu.h"),
         Library("gelu_erf", _OVER_AN_ACTIVATION, header="gelu_erf.h"),
+        Library("gelu_erf_step", _STEP, header="gelu_erf.h"),
     )
 }
 
@@ -26,7 +31,8 @@ BACKENDS = {
         Backend(BASELINE, op="torch.nn.functional:gelu"),
         Backend("python", op="opproof.textbook:gelu"),
         Backend("cpp", op="opproof_aten_gelu::forward", library="aten_gelu"),
-        Backend("fused", op="opproof_gelu::forward", library="gelu", max_ulp=3.0),
+        Backend("erf", op="opproof_gelu_erf::forward", library="gelu_erf", step="gelu_erf_step"),
+        Backend("fused", op="opproof_gelu::forward", library="gelu", step="gelu_step", max_ulp=3.0),
         Backend(
             "pooled",
             op="opproof_gelu::forward",

@@ -17,11 +17,11 @@ _WITHOUT_EFFECT = {
         "driver",
         "errors",
         "events",
+        "gpu_sampler",
         "lease",
         "permissions",
         "planned",
         "provenance",
-        "train.gpu",
         "train.progress",
     )
 }
@@ -30,6 +30,7 @@ _WITHOUT_EFFECT = {
 def digest(stage: str) -> str:
     """Return the SHA-256, in hex, of a stage's modules and the package's modules they import.
 
+    `stage` may be a module of one, as timing.operators: then only what that imports counts.
     Comments, docstrings and layout do not count.
     """
     modules = [f"opproof.{stage}"]

@@ -27,8 +27,8 @@ from opproof.settings import (
 _LARGEST_SEED = 2**32 - 1
 
 # Seeds that `seeds_per_job: auto` gives a job. A constant, not a measurement, so that every machine
-# that reads the config plans the same jobs. `device: auto` plans as for a CPU.
-_SEEDS_PER_JOB = {("graph", "cuda"): 10}
+# that reads the config plans the same jobs: about so many train in half a minute.
+_SEEDS_PER_JOB = {("graph", "cuda"): 10, ("kernel", "cuda"): 264, ("kernel", "cpu"): 4}
 
 # How messages name the types of JSON Schema.
 _TYPES = {
@@ -92,12 +92,16 @@ def _settings(config: dict[str, Any]) -> Settings:
         seeds = range(first, first + int(seeds["count"]))
     per_job = config["seeds_per_job"]
     if per_job == "auto":
-        per_job = _SEEDS_PER_JOB.get((config["engine"], config["device"]), 1)
+        # `device: auto` plans as for a CPU.
+        device = "cuda" if config["device"] == "cuda" else "cpu"
+        per_job = _SEEDS_PER_JOB.get((config["engine"], device), 1)
     train, data = config["train"], config["data"]
     return Settings(
         output=str(Path(config["output"])),
         backends=tuple(_backend(entry) for entry in config["backends"]),
-        libraries=tuple(_libraries(config["backends"])),
+        libraries=tuple(
+            _libraries(config["backends"], config["timing"] or config["engine"] == "kernel")
+        ),
         build=_build(**config["build"]),
         seeds=tuple(int(seed) for seed in seeds),
         device=config["device"],
@@ -133,10 +137,12 @@ def _backend(entry: str | dict[str, Any]) -> Backend:
     )
 
 
-def _libraries(entries: list[str | dict[str, Any]]) -> Iterator[Library]:
-    """Yield each library that a backend needs, once."""
-    built_in = [BACKENDS[entry].library for entry in entries if isinstance(entry, str)]
-    yield from (LIBRARIES[name] for name in dict.fromkeys(filter(None, built_in)))
+def _libraries(entries: list[str | dict[str, Any]], with_steps: bool) -> Iterator[Library]:
+    """Yield each library that a backend needs, once; those of its training step on demand."""
+    built_in = [BACKENDS[entry] for entry in entries if isinstance(entry, str)]
+    names = [backend.library for backend in built_in]
+    names += [backend.step for backend in built_in if with_steps]
+    yield from (LIBRARIES[name] for name in dict.fromkeys(names) if name)
     for entry in entries:
         if isinstance(entry, dict) and "sources" in entry:
             yield Library(entry["name"], tuple(entry["sources"]), user=True)
@@ -169,6 +175,8 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
                 yield f"backends[{index}].op", fault
             if fault := _sources_fault(entry.get("sources", [])):
                 yield f"backends[{index}].sources", fault
+    if config["engine"] == "kernel" and (fault := _step_fault(names)):
+        yield "engine", fault
     for index, source in enumerate(config["data"]["sources"]):
         if redact(source) != source:  # logs and the summary would show it
             fault = f"{_shown(source)} holds a secret; allowed: none, user and password in ~/.netrc"
@@ -178,6 +186,18 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "seeds", f"the last seed is above {_LARGEST_SEED}; allowed: up to {_LARGEST_SEED}"
     if config["precision"] == "tf32" and config["device"] == "cpu":
         yield "precision", "'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
+
+
+def _step_fault(names: list[str]) -> str | None:
+    """Say which backends have no training step of their own, if any."""
+    having = [name for name, backend in BACKENDS.items() if backend.step]
+    without = [name for name in names if name not in having]
+    if not without:
+        return None
+    return (
+        f"'kernel' has no training step with {', '.join(without)}; allowed: another engine, or as "
+        f"backends {', '.join(having)}"
+    )
 
 
 def _op_fault(entry: dict[str, Any], namespaces: set[str]) -> str | None:

@@ -13,6 +13,13 @@ from typing import Any
 VARIABLES = ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS", "CUDA_VISIBLE_DEVICES")
 _NONE = ("", "-1", "NoDevFiles")
 
+_VERSION = Path("/proc/driver/nvidia/version")
+
+
+def is_loaded() -> bool:
+    """Say whether this machine has the driver: its kernel tells, whatever the libraries."""
+    return _VERSION.exists()
+
 
 def promised_gpu() -> str | None:
     """Say what tells that this job was given a GPU, None if nothing does."""
@@ -33,7 +40,7 @@ def fault() -> str | None:
         nvml.nvmlInit()
     except nvml.NVMLError_LibraryNotFound as error:
         # Containers may have the driver without this library.
-        return None if Path("/proc/driver/nvidia/version").exists() else str(error)
+        return None if is_loaded() else str(error)
     except nvml.NVMLError as error:
         return str(error)
     try:

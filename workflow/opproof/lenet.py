@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector
 
 from opproof.operators import Activation
 
@@ -46,6 +47,15 @@ def initial_model(seed: int, activation: Activation, pooled: Activation | None =
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_stream(seed, 0))
         return LeNet5(activation, pooled)
+
+
+def initial_parameters(seed: int) -> Tensor:
+    """Return the weights that the seed determines as one vector, float32 [44426], on the CPU.
+
+    In the order of LeNet5.parameters(), each parameter row by row.
+    """
+    weights = initial_model(seed, nn.Identity()).parameters()
+    return parameters_to_vector(weights).detach()
 
 
 def sample_orders(seed: int, samples: int) -> Iterator[Tensor]:

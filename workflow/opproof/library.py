@@ -1,8 +1,9 @@
 """Loads a library of the build stage and completes its operators.
 
-Every library of OpProof's own registers, in the namespace opproof_{library}, forward(x),
-backward(grad, x) and double_backward(grad_grad, grad, x), all of x's shape and dtype. Those
-that are compiled for a header have more: elementwise.cpp and pooled.cpp in csrc/ say which.
+Every library of OpProof's own of an activation registers, in the namespace opproof_{library},
+forward(x), backward(grad, x) and double_backward(grad_grad, grad, x), all of x's shape and dtype.
+Those that are compiled for a header have more: elementwise.cpp and pooled.cpp in csrc/ say which.
+Those of lenet_step.cpp have its operators alone, which need no completion.
 """
 
 import functools
@@ -77,9 +78,11 @@ def load(output: Path, name: str) -> None:
         raise UserError(f"{path}: cannot be loaded: {error.__cause__ or error}") from error
     _LOADED[name] = record["sha256"]
     namespace = f"opproof_{name}"
+    if not hasattr(getattr(torch.ops, namespace), "forward"):
+        return  # a user's, or one of lenet_step.cpp
     if record["stable_abi"]:
         rules.complete_elementwise(namespace, rules.like_x)
         rules.complete_out(namespace)
         rules.complete_pooled(namespace)
-    elif not record["user"]:
+    else:
         rules.complete_elementwise(namespace, rules.like_product)

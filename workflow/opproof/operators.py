@@ -4,6 +4,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,6 +40,19 @@ def resolve_pooled(backend: Backend, output: Path) -> Activation | None:
         return None
     _load_library(backend, output)
     return _find(backend.pooled)
+
+
+def resolve_step(backend: Backend, output: Path, device: torch.device) -> Any:
+    """Return the operators train and predict of csrc/lenet_step.cpp, with the backend's activation.
+
+    Raises BackendError where there are none, or none for the device, and as library.load does.
+    """
+    if backend.step is None:
+        raise BackendError("no training step with it for engine kernel")
+    if device.type == "cuda":
+        library.require_cuda(output, backend.step)
+    library.load(output, backend.step)
+    return getattr(torch.ops, f"opproof_{backend.step}")
 
 
 def _load_library(backend: Backend, output: Path) -> None:

@@ -39,14 +39,16 @@ class Backend:
 
     `op` names a callable of one tensor: "package.module:function", or "namespace::operator" for one
     registered by `library`, the name of a library of the build stage (None: nothing to build).
-    `pooled` names one that is activation, 2x2 average pool and activation in one. `max_ulp` is what
-    the backend claims: no float32 result on [-12, 12] is further from the truth.
+    `pooled` names one that is activation, 2x2 average pool and activation in one; `step` the
+    library of whole training steps with it, for engine kernel. `max_ulp` is what the backend
+    claims: no float32 result on [-12, 12] is further from the truth.
     """
 
     name: str
     op: str
     library: str | None = None
     pooled: str | None = None
+    step: str | None = None
     max_ulp: float | None = None
     expect: Expectation | None = None
 
@@ -101,6 +103,10 @@ class Settings:
     def library(self, name: str) -> Library:
         """Return the library of that name. Raises UserError if the settings have none."""
         return _named(name, self.libraries, "library")
+
+    def library_of_training(self, backend: Backend) -> str | None:
+        """Return the name of the library that a backend is trained with, None if it needs none."""
+        return backend.step if self.engine == "kernel" else backend.library
 
     def blocks(self) -> list[tuple[int, ...]]:
         """Return the seeds of each training job of a backend; a block's number is its index."""

@@ -14,6 +14,7 @@ from opproof import (
     bad_nodes,
     codebase,
     config as configuration,
+    driver,
     environment,
     holder,
     mnist,
@@ -101,6 +102,13 @@ def built_library(wildcards):
     return expand(rules.build.output, library=library) if library else []
 
 
+def built_step(wildcards):
+    """Return the build record of what a backend is trained with, where verification has no use for it."""
+    backend = SETTINGS.backend(wildcards.backend)
+    library = SETTINGS.library_of_training(backend)
+    return expand(rules.build.output, library=library) if library != backend.library else []
+
+
 def built_libraries():
     """Return the build records of all libraries."""
     return expand(rules.build.output, library=[library.name for library in SETTINGS.libraries])
@@ -132,6 +140,15 @@ OPERATORS = {
 
 def operator(wildcards):
     return OPERATORS[wildcards.backend]
+
+
+def threads_on_device():
+    """Return a job's share of the cores here: all of them where it has this machine's GPU to itself.
+
+    On a cluster, where each job is given a GPU, Snakemake has no cores here.
+    """
+    on_gpu = SETTINGS.device == "cuda" or (SETTINGS.device == "auto" and driver.is_loaded())
+    return workflow.resource_settings.cores or 1 if on_gpu else 1
 
 
 def block_seeds(wildcards):

@@ -4,12 +4,14 @@ rule train:
     input:
         data=rules.data.output[-1],
         verdict=rules.verify.output,
+        step=built_step,
     output:
         "<results>/train/{backend}/{block}/block.json",
     log:
         "<logs>/train/{backend}/{block}.log",
     benchmark:
         "<benchmarks>/train/{backend}/{block}.tsv"
+    threads: threads_on_device()
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: (

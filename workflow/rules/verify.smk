@@ -7,6 +7,7 @@ rule verify:
         "<logs>/verify/{backend}.log",
     benchmark:
         "<benchmarks>/verify/{backend}.tsv"
+    threads: threads_on_device()
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=lambda wildcards, attempt: 10 * attempt,

@@ -12,22 +12,22 @@ from opproof import (
     arguments,
     artifact,
     device,
+    engines,
     events,
     lease,
     library,
     mnist,
-    operators,
     planned,
     provenance,
 )
 from opproof.errors import BackendError, UserError
+from opproof.gpu_sampler import GpuSampler
 from opproof.lease import Lease
 from opproof.settings import Backend, Settings
-from opproof.train.gpu import GpuSampler
-from opproof.train.graph import GraphEngine
 from opproof.train.progress import Progress
-from opproof.train.run import Engine, Trainer
+from opproof.train.run import Run, Trainer
 from opproof.train.state import RunRecord, RunState
+from opproof.train.writer import Writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -98,47 +98,44 @@ def _refusal(settings: Settings, backend: Backend) -> str | None:
 def _train_seeds(
     settings: Settings, backend: Backend, seeds: tuple[int, ...], where: torch.device, job: Lease
 ) -> list[dict[str, Any]]:
+    """Return the entries of the seeds in the block's record, in their order."""
     output = Path(settings.output)
-    data = Path(settings.data.folder)
-    trainer = Trainer(
-        operators.resolve(backend, output),
-        operators.resolve_pooled(backend, output),
-        settings.train,
-        _engine(settings, where),
-        torch.from_numpy(mnist.read(data, mnist.TEST_LABELS)).long(),
-        where,
-    )
+    engine = engines.create(settings.engine, settings, backend, where)
+    labels = torch.from_numpy(mnist.read(Path(settings.data.folder), mnist.TEST_LABELS)).long()
     digest = run_digest(settings, backend, where)
-    runs = []
-    with Progress(backend.name, len(seeds), settings.train.epochs) as progress:
-        for seed in seeds:
-            state = RunState(output, digest, seed)
-            record = state.ended()
-            if record:
-                progress.run_done(seed, record.failure or "trained before")
+    entries: dict[int, dict[str, Any]] = {}
+
+    def leave(run: Run, record: RunRecord, is_new: bool) -> None:
+        job.check()
+        if is_new and record.final:
+            run.state.save_record(record)
+        entry = _publish(run.seed, record, settings.train.batch_size, job.target)
+        _write_events(settings, backend, record, entry)
+        entries[run.seed] = entry
+
+    with Progress(backend.name, len(seeds), settings.train.epochs) as progress, Writer() as writer:
+        left = []
+        for run in (Run(seed, RunState(output, digest, seed)) for seed in seeds):
+            if record := run.state.ended():
+                progress.run_done(run.seed, record.failure or "trained before")
+                writer.submit(leave, run, record, False)
             else:
-                state.take_over(job)
-                record = trainer.train(seed, state, progress)
-                if record.final:
-                    state.save_record(record)
-                progress.run_done(seed, record.failure or "trained")
-            job.check()
-            run = _publish(seed, record, settings.train.batch_size, job.target)
-            shown = events.folder(settings, backend.name, seed)
-            if events.always_written(settings, seed) and not events.are_of(shown, run["sha256"]):
-                loss, accuracy = record.arrays["loss"], record.arrays["accuracy"]
-                events.write(shown, run["sha256"], loss, accuracy)
-            runs.append(run)
-    return runs
+                run.state.take_over(job)
+                left.append(run)
+        for run, record in Trainer(engine, settings.train, labels, writer).train(left, progress):
+            progress.run_done(run.seed, record.failure or "trained")
+            writer.submit(leave, run, record, True)
+    return [entries[seed] for seed in seeds]
 
 
-def _engine(settings: Settings, where: torch.device) -> Engine:
-    folder, batch_size = Path(settings.data.folder), settings.train.batch_size
-    if settings.engine == "graph":
-        return GraphEngine(folder, batch_size, where)
-    from opproof.train.reference import ReferenceEngine  # needs torchvision, slow to import
-
-    return ReferenceEngine(folder, batch_size, where)
+def _write_events(
+    settings: Settings, backend: Backend, record: RunRecord, entry: dict[str, Any]
+) -> None:
+    folder = events.folder(settings, backend.name, entry["seed"])
+    wanted = events.always_written(settings, entry["seed"])
+    if wanted and not events.are_of(folder, entry["sha256"]):
+        arrays = record.arrays
+        events.write(folder, entry["sha256"], arrays["loss"], arrays["accuracy"])
 
 
 def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str:
@@ -146,7 +143,8 @@ def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str
 
     Raises UserError where code was edited meanwhile: it would name what another code has trained.
     """
-    built = library.read_record(Path(settings.output), backend.library) if backend.library else None
+    name = settings.library_of_training(backend)
+    built = library.read_record(Path(settings.output), name) if name else None
     return artifact.json_digest(
         {
             "op": backend.op,

@@ -1,6 +1,9 @@
 """Shows how far a training job is: a bar on a terminal, a line per epoch in a log."""
 
 import sys
+from collections import Counter
+from collections.abc import Mapping
+from statistics import fmean
 from types import TracebackType
 from typing import Any
 
@@ -11,7 +14,7 @@ class Progress:
     def __init__(self, backend: str, seeds: int, epochs: int) -> None:
         self.backend = backend
         self.epochs = epochs
-        self._epochs_of_run = 0
+        self._epochs_of_run: Counter[int] = Counter()
         self._bar = _bar() if sys.stderr.isatty() else None
         if self._bar:
             self._task = self._bar.add_task(backend, total=seeds * epochs, state="")
@@ -30,23 +33,27 @@ class Progress:
         if self._bar:
             self._bar.stop()
 
-    def epoch_done(self, seed: int, epoch: int, loss: float, accuracy: float) -> None:
-        """Show the end of an epoch (from 1): mean loss of it, accuracy after it in per cent."""
-        self._epochs_of_run += 1
-        state = f"loss {loss:.6f} accuracy {accuracy:.2f} %"
+    def epoch_done(self, epoch: int, losses: Mapping[int, float], accuracies: list[float]) -> None:
+        """Show the end of an epoch (from 1) of runs that are trained together.
+
+        `losses` are the means of the epoch, by seed; `accuracies`, per cent, those after it.
+        """
+        for seed in losses:
+            self._epochs_of_run[seed] += 1
+        which = f"seed {next(iter(losses))}" if len(losses) == 1 else f"{len(losses)} seeds"
+        state = f"loss {fmean(losses.values()):.6f} accuracy {fmean(accuracies):.2f} %"
         if self._bar:
-            self._bar.update(self._task, advance=1, state=f"seed {seed} {state}")
+            self._bar.update(self._task, advance=len(losses), state=f"{which} {state}")
         else:
-            print(f"{self.backend} seed {seed} epoch {epoch}/{self.epochs} {state}", flush=True)
+            print(f"{self.backend} {which} epoch {epoch}/{self.epochs} {state}", flush=True)
 
     def run_done(self, seed: int, how: str) -> None:
         """Show the end of a run, and count those of its epochs that were not trained just now."""
         if self._bar:
             self._bar.console.print(f"{self.backend} seed {seed}: {how}")
-            self._bar.update(self._task, advance=self.epochs - self._epochs_of_run)
+            self._bar.update(self._task, advance=self.epochs - self._epochs_of_run[seed])
         else:
             print(f"{self.backend} seed {seed}: {how}", flush=True)
-        self._epochs_of_run = 0
 
 
 def _bar() -> Any:
