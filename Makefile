@@ -59,9 +59,11 @@ cluster: test-env ## a shell in a SLURM of two nodes on this machine; Debian, as
 lint: test-env ## style and types, as the tests check them
 	@"$(BIN)/python" -m pytest tests/unit/test_style.py
 
-timing: env ## what the operators of CONFIG cost, up to 1e8 elements: some minutes, alone on the machine
+timing: env ## what operators (to 1e8 elements) and training of CONFIG cost: some minutes, alone on the machine
 	@"$(BIN)/python" -m opproof build --config "$(CONFIG)"
 	@"$(BIN)/python" -m opproof timing operators --config "$(CONFIG)" --large
+	@"$(BIN)/python" -m opproof data --config "$(CONFIG)"
+	@"$(BIN)/python" -m opproof timing training --config "$(CONFIG)"
 
 # In any Python that has torch, numpy and pytest; nothing is installed, nothing fetched.
 gpu-check: ## tests and timings on this machine's GPU, with PYTHON (python3), into gpu-check/

@@ -17,6 +17,7 @@ from opproof.summary.collect import collect
 
 VERIFY = Path("results/verify/mine.json")
 TIMING = Path("results/timing/operators.json")
+TRAINING = Path("results/timing/training.json")
 BLOCKS = (Path("results/train/mine/0/block.json"), Path("results/train/mine/1/block.json"))
 SEEDS = (3, 17, 29)
 ACCURACY = {3: 98.1, 17: 98.4, 29: 97.9}
@@ -43,6 +44,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for backend in settings.backends:
         leave(settings, backend.name)
     timed(row("torch", ratio=None), row("mine"), row("mine", direction="backward", ratio=0.5))
+    timed_training(measured("torch", engine="reference"), measured("mine"))
     return settings
 
 
@@ -147,6 +149,45 @@ def row(backend: str, ratio: float | None = 2.0, **changes: Any) -> dict[str, An
 
 def raised(backend: str, error: str, **changes: Any) -> dict[str, Any]:
     return row(backend, None, error=error, mode=None, via=None, ns_per_element=None, **changes)
+
+
+def timed_training(*rows: dict[str, Any], **changes: Any) -> None:
+    """Leave what timing of training does."""
+    record = {
+        "stage": "timing training",
+        "device": "cpu",
+        "hardware": "CPU, AVX2",
+        "threads": 1,
+        "torch": "2.14.1",
+        "precision": "fp32",
+        "train": {"epochs": 2, "batch_size": 64, "learning_rate": 0.003},
+        "steps": 1876,
+        "method": {"rounds": 15, "stretch_seconds": 0.06, "margin": 0.03, "confidence": 0.95},
+        "measures": {"step_seconds": "Of a step.", "ratio_to_reference": "Of the times."},
+        "rows": rows,
+        "skipped": [],
+        "load": {"before": [0.25, 0.5, 0.5], "after": [1.125, 0.5, 0.5], "cores": 8},
+        "provenance": provenance.of_job(),
+    }
+    artifact.write_json(TRAINING, {**record, **changes})
+
+
+def measured(backend: str | None, value: float | None = 0.0125, **changes: Any) -> dict[str, Any]:
+    """Return a row of the time of training: of a step of engine graph."""
+    return {
+        "measure": "step_seconds",
+        "engine": "graph",
+        "backend": backend,
+        "seeds": 1,
+        "arithmetic": "fp32",
+        "value": value,
+        "low": None,
+        "high": None,
+        "verdict": None,
+        "samples": 15,
+        "error": None,
+        **changes,
+    }
 
 
 def run(seed: int, failure: str | None = None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from opproof import __main__, artifact, config, provenance
+from tests.unit.summaries import measured
 
 Summary = dict[str, Any]
 EPOCHS = 2
@@ -46,12 +47,32 @@ def good() -> Summary:
                 "skipped": [],
                 "load": {"before": [0.0] * 3, "after": [1.0] * 3, "cores": 2},
             },
+            "training_time": {
+                "device": "cpu",
+                "hardware": "CPU",
+                "threads": 1,
+                "torch": "2.14.1",
+                "precision": "fp32",
+                "train": {"epochs": EPOCHS, "batch_size": 64, "learning_rate": 0.003},
+                "steps": 938 * EPOCHS,
+                "method": {
+                    "rounds": 15,
+                    "stretch_seconds": 0.06,
+                    "margin": 0.03,
+                    "confidence": 0.95,
+                },
+                "measures": {"step_seconds": "Of a step."},
+                "rows": [measured("torch"), measured("tanh")],
+                "skipped": [],
+                "load": {"before": [0.0] * 3, "after": [1.0] * 3, "cores": 2},
+            },
         },
         "provenance": {
             **provenance.of_run(),
             "configuration": dataclasses.asdict(settings),
             "jobs": [],
             "timing": provenance.of_job(),
+            "timing_of_training": provenance.of_job(),
         },
         "files": {name: hashlib.sha256(name.encode()).hexdigest() for name in BESIDE},
     }
@@ -116,6 +137,10 @@ def operators(summary: Summary) -> Summary:
     return summary["measurements"]["operators"]
 
 
+def training_time(summary: Summary) -> Summary:
+    return summary["measurements"]["training_time"]
+
+
 def with_runs(summary: Summary, *runs: Summary, ok: int = 2) -> None:
     torch(summary).update(runs=[*runs], seeds_ok=ok)
 
@@ -175,11 +200,39 @@ SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
     ),
     "a backend not timed": (
         lambda s: operators(s).update(rows=[row("torch")]),
-        ["tanh: not among the operators that were timed; delete the folder timing beside"],
+        ["tanh: the operators were not timed with it; delete the folder timing beside"],
     ),
     "timed on another device": (
         lambda s: operators(s).update(device="cuda"),
         ["the operators were timed on cuda, the runs are on cpu"],
+    ),
+    "training not timed": (
+        lambda s: s["measurements"].update(training_time={"missing": "training.json: missing"}),
+        ["the training was not timed: training.json: missing"],
+    ),
+    "training of a backend not timed": (
+        lambda s: training_time(s).update(rows=[measured("torch")]),
+        ["tanh: the training was not timed with it; delete the folder timing beside"],
+    ),
+    "training timed on another device": (
+        lambda s: training_time(s).update(device="cuda"),
+        ["the training was timed on cuda, the runs are on cpu"],
+    ),
+    "raises in timing of training although it passes": (
+        lambda s: training_time(s)["rows"].extend(
+            [measured("torch", None, measure=None, error="RuntimeError: no")] * 2
+        ),
+        ["torch: timing of training graph: RuntimeError: no\n"],
+    ),
+    "event files that cannot be written": (
+        lambda s: training_time(s)["rows"].append(
+            measured(None, None, engine=None, measure="event_files_seconds", error="no")
+        ),
+        ["check failed: timing of training event_files_seconds: no\n"],
+    ),
+    "a timing of training without figures": (
+        lambda s: training_time(s)["rows"][1].pop("value"),
+        ["summary.json: $.measurements.training_time.rows[1]: 'value' is a required property"],
     ),
     "raises in timing although it passes": (
         lambda s: operators(s)["rows"].extend([row("torch", "RuntimeError: no")] * 2),
@@ -254,6 +307,7 @@ def test_what_is_refused_or_nobodys_may_raise_in_timing(
     tmp_path: Path, good: Summary, name: str
 ) -> None:
     operators(good)["rows"].append(row(name, "RuntimeError: no"))
+    training_time(good)["rows"].append(measured(name, None, measure=None, error="no"))
     assert check(tmp_path, good) == 0
 
 

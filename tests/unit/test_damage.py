@@ -12,15 +12,16 @@ RECORDS = (
     "verify/mine.json",
     "train/mine/0/block.json",
     "timing/operators.json",
+    "timing/training.json",
     "summary.json",
 )
 BESIDE = {
     "build/mine/mine.so": RECORDS[0],
     "train/mine/0/seed-0.npz": RECORDS[2],
     "train/mine/0/seed-1.npz": RECORDS[2],
-    "summary.csv": RECORDS[4],
-    "summary.md": RECORDS[4],
-    "report.html": RECORDS[4],
+    "summary.csv": RECORDS[5],
+    "summary.md": RECORDS[5],
+    "report.html": RECORDS[5],
 }
 ALL = {**{record: record for record in RECORDS}, **BESIDE}
 ADVICE = "; delete it and run the pipeline again"
@@ -41,6 +42,7 @@ def output(tmp_path: Path) -> Path:
         {"library": "mine", "file": "mine.so", "sha256": digests["mine.so"]},
         {"verdict": "pass"},
         {"runs": runs},
+        {"rows": []},
         {"rows": []},
         {"results": {}, "files": shown},
     )

@@ -192,7 +192,7 @@ def test_a_slurm_that_is_well(slurm: Slurm, doctor: Doctor) -> None:
         "partition main*  up  2/2 nodes  infinite  gpu:2",
         "a job gets a GPU by gpu: 1 (select/cons_tres)",
         "squeue tells the jobs' states, of ended ones for 300 s (MinJobAge)",
-        "SLURM takes jobs of verify, train, timing_operators (--gpus=1 --mem=4000 --time=30)",
+        f"SLURM takes jobs of {', '.join(RULES)} (--gpus=1 --mem=4000 --time=30)",
         "it fits: there is no line to set",
         "snakemake-executor-plugin-slurm 2.8.0",
         "no GPU here: SLURM gives jobs theirs",
@@ -390,12 +390,13 @@ def set_lines(found: Report) -> None:
 
 
 MEMORY = {"mem_mb": 4000, "runtime": 30}
+RULES = ("verify", "train", "timing_operators", "timing_training")
 NO_GPU: dict[str, Any] = {"set-resources": {}}
 
 
 def every_rule(**resources: Any) -> dict[str, Any]:
     """The lines that give the same resources to all jobs that may use a GPU."""
-    return {"set-resources": dict.fromkeys(("verify", "train", "timing_operators"), resources)}
+    return {"set-resources": dict.fromkeys(RULES, resources)}
 
 
 # What a site is like, the settings' device, and the lines that doctor gives.
@@ -443,7 +444,7 @@ def test_the_lines_make_the_profile_fit(
 ) -> None:
     slurm.set(**like)
     found = doctor(device=device)
-    assert ("SLURM refuses jobs of verify, train, timing_operators" in found.text) == (like != {})
+    assert (f"SLURM refuses jobs of {', '.join(RULES)}" in found.text) == (like != {})
     assert "it fits" not in found.text
     assert found.lines == expected
     set_lines(found)
@@ -512,9 +513,7 @@ def test_a_partition_that_is_not_there(
     write_profile(**{"default-resources": {"slurm_partition": asked, "mem_mb": 1}})
     slurm.set(refuses=f"*--partition={asked}*")
     found = doctor(device="cpu")
-    assert (
-        f"SLURM refuses jobs of verify, train, timing_operators (--partition={asked}" in found.text
-    )
+    assert f"SLURM refuses jobs of {', '.join(RULES)} (--partition={asked}" in found.text
     assert found.lines.get("default-resources") == (None if stays else {"mem_mb": 1})
 
 
@@ -528,7 +527,9 @@ def test_no_account_where_slurm_asks_for_one(slurm: Slurm, doctor: Doctor) -> No
 
 def test_gpus_that_nobody_asks_for(slurm: Slurm, doctor: Doctor) -> None:
     write_profile(**{"set-resources": {"train": {"gpu": 1, "slurm_partition": "gpu"}}})
-    assert "no GPU is asked for by verify, timing_operators" in doctor().of("warning")
+    assert "no GPU is asked for by verify, timing_operators, timing_training" in doctor().of(
+        "warning"
+    )
     assert "no GPU is asked for by verify\n" in doctor(timing=False).of("warning")
     found = doctor(device="cuda")
     assert "device is cuda, but no GPU is asked for by verify" in found.of("FAULT")

@@ -108,8 +108,9 @@ def test_it_is_a_small_file_with_a_digest(tmp_path: Path) -> None:
     [
         (["verify", "--backend", "torch"], "verify.verify", "verify/torch.json"),
         (["timing", "operators"], "timing.operators.time_operators", "timing/operators.json"),
+        (["timing", "training"], "timing.training.time_training", "timing/training.json"),
     ],
-    ids=["verify", "timing"],
+    ids=["verify", "timing operators", "timing training"],
 )
 def test_a_stage_that_has_lost_it_writes_nothing(
     tmp_path: Path,

@@ -17,7 +17,7 @@ ABSENT = "63"
 STAGES = {
     "verify": ["--backend", "torch"],
     "train": ["--backend", "torch", "--block", "0"],
-    "timing": ["operators"],
+    "timing": ["training"],
 }
 
 

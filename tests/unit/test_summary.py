@@ -22,6 +22,7 @@ from tests.unit.summaries import (
     NASTY,
     SEEDS,
     TIMING,
+    TRAINING,
     VERIFY,
     Page,
     all_blocks,
@@ -434,7 +435,7 @@ def test_page_lists_runs(settings: Settings) -> None:
 
 
 def test_summary_of_nothing(settings: Settings) -> None:
-    for path in (TIMING, *BLOCKS, *Path("results").glob("*/torch/*/*")):
+    for path in (TIMING, TRAINING, *BLOCKS, *Path("results").glob("*/torch/*/*")):
         path.unlink()
     for backend in settings.backends:
         Path(f"results/verify/{backend.name}.json").unlink()

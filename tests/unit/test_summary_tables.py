@@ -15,16 +15,20 @@ from tests.unit.summaries import (
     HOLDS,
     REGIONS,
     TIMING,
+    TRAINING,
     errors,
     fits_the_schema,
     flip,
     in_csv_file,
+    measured,
+    page_of,
     raised,
     refused,
     row,
     settings,
     summarise,
     timed,
+    timed_training,
     verified,
 )
 
@@ -180,7 +184,7 @@ def test_without_timing_the_rest_is_shown(
     fits_the_schema(written)
     assert overview.notes(written) == [f"timing: {note}"]
     assert [shown["speed"] for shown in overview.rows(written)] == ["-", "-"]
-    assert len(formats.sections(written)) == 2
+    assert len(formats.sections(written)) == 3
     assert written["provenance"]["timing"] is None
 
 
@@ -188,6 +192,89 @@ def test_errors_of_torch_compile_are_noted(settings: Settings) -> None:
     timed(row("mine"), raised("compile", "no compiler"))
     notes = overview.notes(summarise(settings))
     assert notes == ["compile: timing, activation: no compiler"]
+
+
+def test_training_time(settings: Settings) -> None:
+    ratio = {"low": 1.5, "high": 2.5, "verdict": "FASTER"}
+    many = {"engine": "kernel", "seeds": 16}
+    timed_training(
+        measured("torch", engine="reference"),
+        measured("torch", engine="reference", arithmetic="tf32 convolutions"),
+        measured("mine", 1.5),
+        measured("mine", 2.0, measure="ratio_to_reference", **ratio),
+        measured("mine", 20.0, measure="ratio_to_reference", **ratio, **many),
+        measured(None, engine=None, seeds=None, arithmetic=None, measure="event_files_seconds"),
+        measured("torch", None, measure=None, error="no"),
+        measures={
+            "step_seconds": "Of a step.",
+            "ratio_to_reference": "Of the times.",
+            "event_files_seconds": "Of files.",
+        },
+        skipped=[{"engine": "kernel", "backend": "mine", "reason": "why"}],
+    )
+    written = summarise(settings)
+    fits_the_schema(written)
+    section = formats.sections(written)[3]
+    figures, meanings = section.tables
+    assert section.title == "Training time"
+    assert figures.columns == ["measure", "engine", "torch", "mine", "any"]
+    assert figures.rows == [
+        ["step, ms", "reference", "12.5", "-", "-"],
+        ["step, ms", "reference, tf32 convolutions", "12.5", "-", "-"],
+        ["step, ms", "graph", "-", "1,500", "-"],
+        ["ratio to the reference loop", "graph", "-", "2.00 [1.50, 2.50] FASTER", "-"],
+        ["ratio to the reference loop", "kernel, 16 seeds", "-", "20.00 [1.50, 2.50] FASTER", "-"],
+        ["event files, s", "any", "-", "-", "0.0125"],
+    ]
+    assert meanings.rows == [
+        ["step, ms", "Of a step."],
+        ["ratio to the reference loop", "Of the times."],
+        ["event files, s", "Of files."],
+    ]
+    for words in (
+        "On cpu: CPU, AVX2, 1 thread,",
+        "A run is 1,876 steps, without start-up, evaluation and event files",
+        "15 rounds, in each of which all train for about 0.06 s",
+        "Skipped: kernel, mine: why.",
+    ):
+        assert words in section.text
+    assert overview.notes(written) == ["torch: timing of training, graph: no"]
+    assert figures.columns in [table[0] for table in page_of(settings).tables]
+    assert "## Training time" in Path("results/summary.md").read_text()
+    assert written["provenance"]["timing_of_training"]["host"]
+
+
+@pytest.mark.parametrize(
+    ("arrange", "note"),
+    [
+        pytest.param(TRAINING.unlink, f"{TRAINING}: missing; run the pipeline or its stage first"),
+        pytest.param(lambda: timed_training(device="cuda"), f"{TRAINING}: timed on cuda"),
+    ],
+    ids=["missing", "another device"],
+)
+def test_without_timing_of_training_the_rest_is_shown(
+    settings: Settings, arrange: Callable[[], object], note: str
+) -> None:
+    arrange()
+    written = summarise(dataclasses.replace(settings, device="cpu"))
+    fits_the_schema(written)
+    assert overview.notes(written) == [f"timing: {note}"]
+    assert len(formats.sections(written)) == 3
+    assert written["provenance"]["timing_of_training"] is None
+
+
+def test_that_nothing_was_to_be_timed_is_noted_once(settings: Settings) -> None:
+    written = summarise(dataclasses.replace(settings, timing=False))
+    fits_the_schema(written)
+    assert overview.notes(written) == ["timing: timing is false in the configuration"]
+
+
+def test_what_raises_for_all_backends_is_noted_without_one(settings: Settings) -> None:
+    of_all = {"engine": None, "seeds": None, "arithmetic": None, "measure": "event_files_seconds"}
+    timed_training(measured(None, None, error="no TensorBoard", **of_all))
+    written = summarise(settings)
+    fits_the_schema(written)
+    assert overview.notes(written) == ["timing of training, event files, s: no TensorBoard"]
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,9 @@ from opproof.paths import SCHEMAS
 # How many faults are told: Snakemake shows the log, and of thousands of runs as many may fail.
 _SHOWN = 50
 
+# What is timed, among the measurements.
+_TIMINGS = {"operators": "the operators were", "training_time": "the training was"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `opproof check`."""
@@ -80,9 +83,10 @@ def _device_faults(summary: dict[str, Any]) -> Iterator[str]:
     devices = {device for backend in backends for device in backend["devices"]}
     if len(devices) > 1:
         yield f"runs of one comparison are on different devices: {', '.join(sorted(devices))}"
-    timed = summary["measurements"]["operators"].get("device")
-    if timed and devices and timed not in devices:
-        yield f"the operators were timed on {timed}, the runs are on {', '.join(sorted(devices))}"
+    for kind, what in _TIMINGS.items():
+        timed = summary["measurements"][kind].get("device")
+        if timed and devices and timed not in devices:
+            yield f"{what} timed on {timed}, the runs are on {', '.join(sorted(devices))}"
 
 
 def _timing_faults(summary: dict[str, Any]) -> Iterator[str]:
@@ -91,19 +95,38 @@ def _timing_faults(summary: dict[str, Any]) -> Iterator[str]:
     That a refused backend raises, expected or not, and torch.compile, which is nobody's backend, is
     shown in the summary alone.
     """
-    operators = summary["measurements"]["operators"]
-    if "missing" in operators:
-        if summary["provenance"]["configuration"]["timing"]:
-            yield f"the operators were not timed: {operators['missing']}"
-        return
-    for backend in summary["results"]["backends"]:
-        rows = [row for row in operators["rows"] if row["backend"] == backend["name"]]
-        if not rows:
-            yield (
-                f"{backend['name']}: not among the operators that were timed; delete the folder "
-                "timing beside summary.json and run the pipeline again"
-            )
-        if backend["verification"]["verdict"] == "pass":
-            for operation, error in dict.fromkeys((row["operation"], row["error"]) for row in rows):
-                if error:
-                    yield f"{backend['name']}: timing of {operation}: {error}"
+    for kind, what in _TIMINGS.items():
+        timing = summary["measurements"][kind]
+        if "missing" in timing:
+            if summary["provenance"]["configuration"]["timing"]:
+                yield f"{what} not timed: {timing['missing']}"
+            continue
+        for backend in summary["results"]["backends"]:
+            if all(row["backend"] != backend["name"] for row in timing["rows"]):
+                yield (
+                    f"{backend['name']}: {what} not timed with it; delete the folder timing "
+                    "beside summary.json and run the pipeline again"
+                )
+        passed = {
+            backend["name"]
+            for backend in summary["results"]["backends"]
+            if backend["verification"]["verdict"] == "pass"
+        }
+        of_all = {None}  # what is measured for all backends at once
+        for name, of, error in _errors(timing):
+            if name in passed | of_all:
+                yield f"{name}: timing of {of}: {error}" if name else f"timing of {of}: {error}"
+
+
+def _errors(timing: dict[str, Any]) -> Iterator[tuple[str | None, str, str]]:
+    """Yield backend, what was timed, and what was raised, each once."""
+    found = (
+        (row["backend"], row["operation"] if "operation" in row else _trained(row), row["error"])
+        for row in timing["rows"]
+        if row["error"]
+    )
+    yield from dict.fromkeys(found)
+
+
+def _trained(row: dict[str, Any]) -> str:
+    return " ".join(filter(None, ("training", row["engine"], row["measure"])))

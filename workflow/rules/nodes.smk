@@ -16,5 +16,5 @@ def keep_off_bad_nodes(kept):
     kept.resources["slurm_extra"] = slurm_extra
 
 
-for kept in map(workflow.get_rule, ("verify", "train", "timing_operators")):
+for kept in map(workflow.get_rule, ("verify", "train", "timing_operators", "timing_training")):
     keep_off_bad_nodes(kept)

@@ -3,6 +3,7 @@ rule summary:
         expand(rules.verify.output, backend=BACKEND_NAMES),
         expand(rules.train.output, backend=BACKEND_NAMES, block=range(len(BLOCKS))),
         rules.timing_operators.output if SETTINGS.timing else [],
+        rules.timing_training.output if SETTINGS.timing else [],
         project_file(paths.TEMPLATES / "report.html.j2"),
     output:
         json="<results>/summary.json",

@@ -77,7 +77,8 @@ class Profile:
 
 def rules(settings: Settings) -> tuple[str, ...]:
     """Return the rules whose jobs go to SLURM; the others run where Snakemake does."""
-    return ("verify", "train", *(["timing_operators"] if settings.timing else []))
+    timing = ("timing_operators", "timing_training") if settings.timing else ()
+    return ("verify", "train", *timing)
 
 
 def read() -> Profile:

@@ -21,8 +21,10 @@ def collect(settings: Settings) -> dict[str, Any]:
     """Return the summary of what there is for these settings; schema: summary.schema.yaml."""
     verdicts = {backend.name: _verdict(settings, backend) for backend in settings.backends}
     blocks = {backend.name: _blocks(settings, backend) for backend in settings.backends}
-    operators = _operators(settings)
+    operators = _timing(settings, "operators")
     timing = operators.pop("provenance", None)
+    training_time = _timing(settings, "training")
+    timing_of_training = training_time.pop("provenance", None)
     return {
         "format": FORMAT,
         "results": {
@@ -38,6 +40,7 @@ def collect(settings: Settings) -> dict[str, Any]:
         "measurements": {
             "training": {name: _measurements(found) for name, found in blocks.items()},
             "operators": operators,
+            "training_time": training_time,
         },
         "provenance": {
             **provenance.of_run(),
@@ -49,6 +52,7 @@ def collect(settings: Settings) -> dict[str, Any]:
                 if "provenance" in block
             ],
             "timing": timing,
+            "timing_of_training": timing_of_training,
         },
     }
 
@@ -64,11 +68,11 @@ def _verdict(settings: Settings, backend: Backend) -> dict[str, Any]:
     return record
 
 
-def _operators(settings: Settings) -> dict[str, Any]:
-    """Return what timing left, or {"missing": reason} where it is not there."""
+def _timing(settings: Settings, kind: str) -> dict[str, Any]:
+    """Return what a kind of timing left, or {"missing": reason} where it is not there."""
     if not settings.timing:
         return {"missing": "timing is false in the configuration"}
-    path = Path(settings.output) / "timing" / "operators.json"
+    path = Path(settings.output) / "timing" / f"{kind}.json"
     try:
         record = artifact.read_json(path)
     except UserError as error:

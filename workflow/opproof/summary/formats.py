@@ -5,7 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from opproof.summary import accuracy, findings, overview, speed, verdicts
+from opproof.summary import accuracy, findings, overview, speed, training, verdicts
 from opproof.summary.table import Section
 
 _DIRECTIONS = ("forward", "backward")
@@ -13,7 +13,7 @@ _DIRECTIONS = ("forward", "backward")
 
 def sections(summary: dict[str, Any]) -> list[Section]:
     """Return the sections, in order, of which there is something to show."""
-    every = (module.section(summary) for module in (accuracy, findings, speed))
+    every = (module.section(summary) for module in (accuracy, findings, speed, training))
     return [section for section in every if section.tables]
 
 

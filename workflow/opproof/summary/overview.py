@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from opproof.summary import accuracy, speed, verdicts
+from opproof.summary import accuracy, speed, training, verdicts
 from opproof.summary.table import NOTHING, number
 
 COLUMNS = {
@@ -51,15 +51,20 @@ def notes(summary: dict[str, Any]) -> list[str]:
         f"{backend['name']}: {note}" for backend in backends for note in notes_on(summary, backend)
     ]
     names = {backend["name"] for backend in backends}
-    others = [f"{name}: {line}" for name, _, line in speed.errors(summary) if name not in names]
-    missing = summary["measurements"]["operators"].get("missing")
-    return [*lines, *others, *([f"timing: {missing}"] if missing else [])]
+    others = [
+        f"{name}: {line}" if name else line
+        for name, _, line in _timing_errors(summary)
+        if name not in names
+    ]
+    timings = (summary["measurements"][kind] for kind in ("operators", "training_time"))
+    missing = [f"timing: {timing['missing']}" for timing in timings if "missing" in timing]
+    return [*lines, *others, *dict.fromkeys(missing)]
 
 
 def notes_on(summary: dict[str, Any], backend: dict[str, Any]) -> list[str]:
     """Return the notes on one backend: its verdict, its runs, its timing."""
     found = [*verdicts.notes(backend["verification"]), *_run_failures(backend)]
-    for name, error, line in speed.errors(summary):
+    for name, error, line in _timing_errors(summary):
         # Of what can't be used at all, verification has said so.
         if name == backend["name"] and not any(note.endswith(error) for note in found):
             found.append(line)
@@ -76,6 +81,10 @@ def caption(summary: dict[str, Any]) -> str:
         f"{train['learning_rate']:g}, engine {results['engine']}, {results['precision']}, "
         f"device {' and '.join(devices) or 'none'}. {_FOOTNOTE}."
     )
+
+
+def _timing_errors(summary: dict[str, Any]) -> list[tuple[str | None, str, str]]:
+    return [*speed.errors(summary), *training.errors(summary)]
 
 
 def _mean(accuracy: dict[str, Any] | None) -> str:

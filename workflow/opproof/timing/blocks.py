@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
+from opproof.errors import BackendError
 from opproof.operators import MACHINE_FAULTS
 
 # Short blocks and many: F.gelu against itself on two busy cores, in the same 2 s, had intervals of
@@ -85,10 +86,16 @@ def medians(samples: Sequence[Sample]) -> Sample:
     return Sample(wall, statistics.median(cpu) if cpu else None)
 
 
+def worded(error: Exception) -> str:
+    """Return what a function has raised as one line."""
+    kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
+    return f"{kind}{error}".splitlines()[0]
+
+
 def _order(count: int, rounds: int) -> Iterator[list[int]]:
     """Yield the order of each round (Williams, Aust. J. Sci. Res. A 2 (1949) 149)."""
     zigzag = [(index + 1) // 2 if index % 2 else -(index // 2) for index in range(count)]
-    for start in range(rounds):
+    for start in range(rounds if count else 0):
         order = [(start + place) % count for place in zigzag]
         # An odd number takes two squares, one backwards, until each has come after each.
         yield order[::-1] if start // count % 2 else order

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from opproof.errors import BackendError
 from opproof.operators import MACHINE_FAULTS
 from opproof.timing import blocks, calls, ratio
 from opproof.timing.blocks import Sample
@@ -82,7 +81,7 @@ def compare(
             if entry.backend != _COPY and (entry.backend, entry.call.mode) in samples
         ]
         + [
-            row(backend, case.operation, case, direction, error=worded(raised))
+            row(backend, case.operation, case, direction, error=blocks.worded(raised))
             for backend, raised in errors
         ],
         copy_bandwidth=2 * given.x.nbytes / blocks.medians(samples[_COPY, "out"]).wall,
@@ -174,9 +173,3 @@ def row(
         **dict.fromkeys(keys.split()),
         **figures,
     }
-
-
-def worded(error: Exception) -> str:
-    """Return an error as one line."""
-    kind = "" if isinstance(error, BackendError) else f"{type(error).__name__}: "
-    return f"{kind}{error}".splitlines()[0]

@@ -31,8 +31,6 @@ provenance       where and when
 
 import argparse
 import os
-import platform
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,7 +41,7 @@ from opproof import arguments, artifact, device, lease, provenance
 from opproof.backends import BASELINE
 from opproof.errors import BackendError
 from opproof.settings import Settings
-from opproof.timing import blocks, cases, comparison, contenders, memory, ratio, tables
+from opproof.timing import blocks, cases, comparison, contenders, machine, memory, ratio, tables
 from opproof.timing.calls import DIRECTIONS
 from opproof.timing.cases import Case
 from opproof.timing.contenders import COMPILE, Contender
@@ -106,7 +104,7 @@ def time_operators(settings: Settings, names: list[str] | None, large: bool) -> 
     return {
         "stage": "timing operators",
         "device": where.type,
-        "hardware": _hardware(where),
+        "hardware": machine.hardware(where),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "method": {
@@ -163,15 +161,3 @@ def _shortage(case: Case, where: torch.device) -> str | None:
     if case.bytes_needed <= left:
         return None
     return f"needs {case.bytes_needed / 1e9:.1f} GB of memory, {left / 1e9:.1f} GB are available"
-
-
-def _hardware(where: torch.device) -> str:
-    """Name the GPU, or the processor and the instructions that torch uses there."""
-    if where.type == "cuda":
-        return device.describe(where)
-    try:
-        found = re.search(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    model = found[1] if found else platform.machine()
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

@@ -8,8 +8,8 @@ import pynvml
 import pytest
 import torch
 
-from opproof.train import gpu
-from opproof.train.gpu import GpuSampler
+from opproof import gpu_sampler
+from opproof.gpu_sampler import GpuSampler
 
 GPU = torch.device("cuda", 1)
 UUID = "8f0c5a6e-0000-4000-8000-00000000abcd"
@@ -111,8 +111,8 @@ def test_a_gpu_that_does_not_tell_is_no_fault(
 
 def sampled(nvml: Nvml, monkeypatch: pytest.MonkeyPatch, fault: Exception | None = None) -> Any:
     """Return the summary of a job that lasts until everything was read."""
-    monkeypatch.setattr(gpu, "pynvml", nvml)
-    monkeypatch.setattr(gpu, "_INTERVAL", 0.001)
+    monkeypatch.setattr(gpu_sampler, "pynvml", nvml)
+    monkeypatch.setattr(gpu_sampler, "_INTERVAL", 0.001)
     monkeypatch.setattr(
         torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=UUID)
     )
