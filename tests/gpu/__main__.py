@@ -5,6 +5,7 @@ with the status of what failed, 0 if nothing did.
 """
 
 import argparse
+import itertools
 import os
 import shutil
 import subprocess
@@ -15,18 +16,23 @@ from typing import Any
 
 import torch
 
-from opproof import artifact, build, provenance, verify
+from opproof import artifact, build, mnist, provenance, verify
 from opproof.backends import BACKENDS, LIBRARIES
 from opproof.settings import Build, DataSources, Settings, Training
 from opproof.timing import operators as timing
-from opproof.timing import tables
+from opproof.timing import tables, training, training_tables
 from tests.gpu.conftest import OUTPUT
 
 _FOLDER = Path(__file__).parent
 _VERIFIED = ("torch", "cpp", "fused", "pooled")
+_LIBRARIES = ("aten_gelu", "gelu", "gelu_step", "gelu_erf", "gelu_erf_step")
+_BACKENDS = ("torch", "python", "cpp", "erf", "fused", "pooled")
 
 # Quick, and touching each kind of access: compute-sanitizer slows everything down.
-_SANITIZED = "test_every_layout_and_dtype or test_pooled and not opcheck"
+_SANITIZED = {
+    "test_operators.py": "test_every_layout_and_dtype or test_pooled and not opcheck",
+    "test_lenet_step.py": "test_trains_as_torch_does or test_predicts_as_torch_does",
+}
 
 
 def main() -> int:
@@ -44,7 +50,8 @@ def main() -> int:
         "build": lambda: _build(output),
         "tests": lambda: _tests(output),
         "verify": lambda: _verify(output),
-        "timing": lambda: _timing(output),
+        "timing operators": lambda: _timing(output),
+        "timing training": lambda: _timing_training(output),
         "sanitizer": _sanitizer,
     }
     for name, step in steps.items():
@@ -61,7 +68,7 @@ def main() -> int:
 
 def _build(output: Path) -> dict[str, Any]:
     records = {}
-    for name in ("aten_gelu", "gelu"):
+    for name in _LIBRARIES:
         build.build(LIBRARIES[name], Build("on", "8.0;9.0+PTX"), output)
         records[name] = artifact.read_json(output / "build" / name / "build.json")
     return {"passed": not any(record["error"] for record in records.values()), **records}
@@ -96,6 +103,23 @@ def _timing(output: Path) -> dict[str, Any]:
     return {"passed": not any(row["error"] for row in record["rows"]), **record}
 
 
+def _timing_training(output: Path) -> dict[str, Any]:
+    """Time training where MNIST is there; where it is not, say so."""
+    settings = _settings(output)
+    missing = [file.name for file in mnist.FILES if not _mnist(settings, file).exists()]
+    if missing:
+        reason = f"{settings.data.folder} has no {', '.join(missing)}"
+        print(reason)
+        return {"passed": True, "ran": False, "reason": reason}
+    record = training.time_training(settings, None)
+    print(training_tables.as_text(record))
+    return {"passed": not any(row["error"] for row in record["rows"]), "ran": True, **record}
+
+
+def _mnist(settings: Settings, file: mnist.IdxFile) -> Path:
+    return Path(settings.data.folder) / file.name
+
+
 def _sanitizer() -> dict[str, Any]:
     """Run some tests under compute-sanitizer; where it is missing, or can't run, say so."""
     program = shutil.which("compute-sanitizer") or shutil.which(
@@ -104,22 +128,19 @@ def _sanitizer() -> dict[str, Any]:
     if program is None:
         return {"passed": True, "ran": False, "reason": "compute-sanitizer is not installed"}
     results = {}
-    for tool in ("memcheck", "racecheck"):
-        tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
-        command = [program, "--tool", tool, "--error-exitcode", "86", *tests, "-k", _SANITIZED]
+    for tool, (file, tests) in itertools.product(("memcheck", "racecheck"), _SANITIZED.items()):
+        pytest = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider"]
+        command = [program, "--tool", tool, "--error-exitcode", "86", *pytest, "-k", tests]
         result = subprocess.run(
-            [*command, str(_FOLDER / "test_operators.py")],
-            capture_output=True,
-            text=True,
-            check=False,
+            [*command, str(_FOLDER / file)], capture_output=True, text=True, check=False
         )
         lines = [
             line
             for line in result.stdout.splitlines()
             if "ERROR SUMMARY" in line or " passed" in line or "Error" in line
         ]
-        results[tool] = {"status": result.returncode, "said": lines[-5:]}
-        print(tool, *lines[-5:], sep="\n  ")
+        results[f"{tool} {file}"] = {"status": result.returncode, "said": lines[-5:]}
+        print(tool, file, *lines[-5:], sep="\n  ")
     return {"passed": all(r["status"] == 0 for r in results.values()), "ran": True, **results}
 
 
@@ -127,8 +148,8 @@ def _settings(output: Path) -> Settings:
     """Return settings without config.yaml, whose reading needs packages that may be missing."""
     return Settings(
         output=str(output),
-        backends=tuple(BACKENDS[name] for name in ("torch", "python", "cpp", "fused", "pooled")),
-        libraries=(LIBRARIES["aten_gelu"], LIBRARIES["gelu"]),
+        backends=tuple(BACKENDS[name] for name in _BACKENDS),
+        libraries=tuple(LIBRARIES[name] for name in _LIBRARIES),
         build=Build("on", "8.0;9.0+PTX"),
         seeds=(0,),
         device="cuda",
@@ -136,7 +157,7 @@ def _settings(output: Path) -> Settings:
         precision="fp32",
         timing=True,
         seeds_per_job=1,
-        train=Training(epochs=1, batch_size=64, learning_rate=0.003),
+        train=Training(epochs=10, batch_size=64, learning_rate=0.003),
         data=DataSources("resources/mnist", (), 20.0),
     )
 

@@ -23,7 +23,7 @@ _STEPS_IN_A_GRAPH = 32
 
 # Of a CPU: about a second of steps, and test images at once that its cache can hold.
 _STEPS_ON_A_CPU = 128
-_PREDICTED_ON_A_CPU = 1000
+_PREDICTED_ON_A_CPU = 250
 
 
 class GraphEngine:
