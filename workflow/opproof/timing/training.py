@@ -66,8 +66,8 @@ _MEASURES = {
         "rounds."
     ),
     "run_seconds": (
-        "Time of the {steps:,} steps of a run, or of all that are trained together, from the median "
-        "step; without start-up, capture, evaluation and event files."
+        "Time of the {steps:,} steps of a run, or of all that are trained together, from the "
+        "median step; without start-up, capture, evaluation and event files."
     ),
     "runs_per_minute": "Runs that are trained in a minute by one process, counted as above.",
     "ratio_to_reference": (
