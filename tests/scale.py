@@ -33,16 +33,17 @@ _MB = 1e6
 _TRAINING = {"epochs": 10, "batch_size": 64}
 _AT_ONCE = '''
 
-def _at_once(self, seed, state, progress):
-    """Return what training would leave, as large as that."""
-    random = np.random.default_rng(seed)
+def _at_once(self, runs, progress):
+    """Yield what training would leave, as large as that."""
     epochs, steps = self.training.epochs, -(-60_000 // self.training.batch_size)
-    arrays = {
-        "loss": random.random(epochs * steps, dtype=np.float32),
-        "accuracy": random.uniform(98.0, 99.0, epochs),
-        "predictions": random.integers(0, 10, 10_000, dtype=np.uint8),
-    }
-    return RunRecord(None, arrays, {"epoch_seconds": [1.0] * epochs})
+    for run in runs:
+        random = np.random.default_rng(run.seed)
+        arrays = {
+            "loss": random.random(epochs * steps, dtype=np.float32),
+            "accuracy": random.uniform(98.0, 99.0, epochs),
+            "predictions": random.integers(0, 10, 10_000, dtype=np.uint8),
+        }
+        yield run, RunRecord(None, arrays, {"epoch_seconds": [1.0] * epochs})
 
 
 Trainer.train = _at_once

@@ -174,9 +174,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path) -> Wo
 
     def make(folder: Path) -> None:
         workspace = clone(folder, mnist_folder)
-        # A checkpoint after each epoch, so that tests need not wait ten seconds for one.
+        # A checkpoint after each stretch, so that tests need not wait eight seconds for one.
         trainer = folder / "workflow" / "opproof" / "train" / "run.py"
-        often = trainer.read_text().replace("_INTERVAL = 10.0", "_INTERVAL = 0.0")
+        often = trainer.read_text().replace("_INTERVAL = 8.0", "_INTERVAL = 0.0")
         assert often != trainer.read_text()
         trainer.write_text(often)
         workspace.configure(**ON_CPU)

@@ -124,7 +124,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, mnist_folder: Path) ->
     """A finished run of two epochs with a checkpoint after each; tests make copies of it."""
     workspace = clone(tmp_path_factory.mktemp("undisturbed"), mnist_folder)
     code = workspace.folder / "workflow/opproof/train/run.py"
-    interval = "_CHECKPOINT_INTERVAL = 10.0"
+    interval = "_CHECKPOINT_INTERVAL = 8.0"
     assert interval in code.read_text()
     code.write_text(code.read_text().replace(interval, "_CHECKPOINT_INTERVAL = 0.0"))
     workspace.configure(**UNDISTURBED)

@@ -165,7 +165,7 @@ def test_other_blocks_reuse_the_runs_that_are_there(copy: Workspace) -> None:
     [
         pytest.param(("workflow/opproof/verify/checks.py", "4 *", "5 *"), {"verify"}, id="gate"),
         pytest.param(
-            ("workflow/opproof/engines/graph.py", "1000", "500"),
+            ("workflow/opproof/engines/graph.py", "250", "500"),
             {"train", "timing_training"},
             id="engine",
         ),
