@@ -161,8 +161,8 @@ def test_the_record_has_no_path_of_the_machine(output: Path) -> None:
 
 def test_nothing_but_the_library_and_its_record_is_left(output: Path) -> None:
     left = {str(path.relative_to(output.parent)) for path in output.parent.rglob("*")}
-    expected = {"config.yaml", "the results", "the results/build"}
-    for name in ("aten_gelu", "gelu"):
+    expected = {"config.yaml", "kernel.yaml", "the results", "the results/build"}
+    for name in LIBRARIES:
         folder = f"the results/build/{name}"
         expected |= {folder, f"{folder}/{name}.so", f"{folder}/build.json"}
     assert {path for path in left if "toolkit" not in path} == expected

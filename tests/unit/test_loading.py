@@ -101,7 +101,7 @@ def test_pooled_is_activation_pool_and_activation() -> None:
 def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     with pytest.raises(UserError) as raised:
         opproof.load("fusd")
-    allowed = "torch, python, cpp, fused, pooled, tanh"
+    allowed = "torch, python, cpp, erf, fused, pooled, tanh"
     assert str(raised.value) == f"'fusd' is no operator; allowed: {allowed}"
 
 

@@ -29,7 +29,7 @@ seeds: [-1]
 train: {epochs: 0, epoch: 1}
 """
 MESSAGE = """opproof {}: config.yaml: the configuration has 4 faults:
-  backends[1]: is 'tochr'; allowed: torch, python, cpp, fused, pooled, tanh
+  backends[1]: is 'tochr'; allowed: torch, python, cpp, erf, fused, pooled, tanh
   seeds[0]: is -1; allowed: an integer from 0 to 4294967295
   train.epoch: unknown key; allowed: epochs, batch_size, learning_rate; did you mean 'epochs'?
   train.epochs: is 0; allowed: an integer from 1 to 1000
