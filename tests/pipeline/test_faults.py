@@ -166,7 +166,12 @@ def test_a_killed_trainer_resumes_and_ends_with_the_same_numbers(workspace: Work
     long = {"epochs": 6, "batch_size": 100}
     workspace.configure(seeds=[0], backends=["torch"], train=long)
     with started(workspace) as run:
+        while "epoch 1/6" not in wait_for(workspace, "results/logs/train/torch/0.log").read_text():
+            time.sleep(0.1)
+        told = time.time()
         checkpoint = wait_for(workspace, "results/state/*/0/checkpoint.pt")
+        while checkpoint.stat().st_mtime < told:
+            time.sleep(0.1)
         for trainer in processes_with("opproof train", workspace.folder):
             os.kill(trainer, signal.SIGKILL)
         assert run.wait() != 0

@@ -155,7 +155,9 @@ def test_an_edit_of_the_code_is_refused_until_the_next_run(verified_copy: Worksp
     code = verified_copy.folder / "workflow/opproof/engines/graph.py"
     with started(verified_copy, "-c1") as run:
         wait_for(verified_copy, "results/state/leases/state/*/*.json")
-        code.write_text(code.read_text().replace("AT_ONCE = 1000", "AT_ONCE = 500"))
+        text = code.read_text()
+        code.write_text(text.replace("ON_A_CPU = 250", "ON_A_CPU = 500"))
+        assert code.read_text() != text
         assert run.wait() != 0
     words = "opproof train: the code of the stage train: edited after this run was planned"
     assert words in verified_copy.printed()
