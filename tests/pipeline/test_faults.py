@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import numpy as np

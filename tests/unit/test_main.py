@@ -155,7 +155,7 @@ def test_a_fault_is_one_message_and_no_traceback(folder: Path) -> None:
         ),
         (
             ["train", "--config", "right.yaml", "--backend", "torch", "--block", "3"],
-            "train: --block: is 3; allowed: 0 to 2\n",
+            "train: --block: is 3; allowed: 0 to 1\n",
         ),
         pytest.param(["data", "--config", "latin-1.yaml"], "data: latin-1.yaml: "),
         pytest.param(["data", "--config", "list.json"], "data: list.json: damaged: "),
