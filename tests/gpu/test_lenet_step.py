@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from opproof.engines import nadam
 from tests.unit import step_reference as reference
 
 PRECISIONS = {"fp32": False, "tf32": True}
@@ -32,7 +33,7 @@ class Call:
         parameters = initial.cuda()
         moments = (torch.zeros_like(parameters), torch.zeros_like(parameters))
         losses = torch.full((len(order), steps), torch.nan, device="cuda")
-        schedule = reference.schedule(steps).cuda()
+        schedule = nadam.schedule(steps, reference.LEARNING_RATE).cuda()
         return cls(order.cuda(), schedule, parameters, *moments, losses, batch_size)
 
     def run(self, operators: Any, tf32: bool) -> "Call":

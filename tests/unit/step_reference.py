@@ -43,17 +43,6 @@ def images() -> tuple[Tensor, Tensor]:
     return (255 * (0.5 + 0.5 * noise) * strokes).to(torch.uint8).view(-1, 784), labels.byte()
 
 
-def schedule(steps: int) -> Tensor:
-    """Return NAdam's scalars of each step, float32 [steps, 3]."""
-    t = torch.arange(1, steps + 1, dtype=torch.float64)
-    mu = 0.9 * (1 - 0.5 * 0.96 ** (0.004 * t))
-    following = 0.9 * (1 - 0.5 * 0.96 ** (0.004 * (t + 1)))
-    product = mu.cumprod(0)
-    gradient = -LEARNING_RATE * (1 - mu) / (1 - product)
-    moment = -LEARNING_RATE * following / (1 - product * following)
-    return torch.stack([gradient, moment, (1 - 0.999**t).rsqrt()], dim=1).float()
-
-
 @functools.cache
 def trained(seeds: int, samples: int, batch_size: int) -> Trained:
     """Train each seed by torch in FP32."""

@@ -476,19 +476,29 @@ def test_it_needs_of_torch_the_stable_c_interface_alone(path: Path) -> None:
     assert needed - torchs - system - standard - weak == set()
 
 
-@pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
-def test_instructions_beyond_the_baseline_are_in_their_loops_alone(path: Path) -> None:
+def vector_instructions(path: Path, names: tuple[str, ...]) -> dict[str, set[str]]:
+    """Return which of "v" (AVX's prefix), "%ymm" and "%zmm" a library's instructions have.
+
+    By the first of `names` that a function's own has in it, "baseline" for the others. Skips the
+    test where the library is not for x86-64.
+    """
     command = ["objdump", "-d", "--no-show-raw-insn", path]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     if "x86-64" not in done.stdout:
         pytest.skip("not for x86-64")
-    found: dict[str, set[str]] = {"run_avx512": set(), "run_avx2": set(), "baseline": set()}
+    found: dict[str, set[str]] = {name: set() for name in (*names, "baseline")}
     where = "baseline"
     for line in done.stdout.splitlines():
         if line.endswith(">:"):
-            where = next((name for name in ("run_avx512", "run_avx2") if name in line), "baseline")
+            where = next((name for name in names if name in line), "baseline")
         elif match := re.match(r"\s+[0-9a-f]+:\t(v)?\w+ ?(?:.*(%zmm|%ymm))?", line):
             found[where] |= {part for part in match.groups() if part}
+    return found
+
+
+@pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
+def test_instructions_beyond_the_baseline_are_in_their_loops_alone(path: Path) -> None:
+    found = vector_instructions(path, ("run_avx512", "run_avx2"))
     assert found == {
         "run_avx512": {"v", "%zmm", "%ymm"},
         "run_avx2": {"v", "%ymm"},

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from opproof import backends, build
 from opproof import library as opproof_library
+from opproof.engines import nadam
 from opproof.lenet import LeNet5, initial_model, sample_orders
 from opproof.paths import CSRC
 from opproof.settings import Build
-from tests.unit.test_kernels import LEVELS, same_bits
+from tests.unit.test_kernels import LEVELS, same_bits, vector_instructions
 
 LEARNING_RATE = 3e-3
 # Of the distance that the parameters have moved after six steps.
@@ -65,22 +66,6 @@ def digits(count: int) -> tuple[Tensor, Tensor]:
     return (255 * images).round().to(torch.uint8).view(count, 784), labels.to(torch.uint8)
 
 
-def schedule(steps: int) -> Tensor:
-    """Return NAdam's factors of each step, [steps, 3], as `train` takes them."""
-    rows, product = [], 1.0
-    for step in range(1, steps + 1):
-        mu, after = (0.9 * (1 - 0.5 * 0.96 ** (0.004 * t)) for t in (step, step + 1))
-        product *= mu
-        rows.append(
-            (
-                -LEARNING_RATE * (1 - mu) / (1 - product),
-                -LEARNING_RATE * after / (1 - product * after),
-                (1 - 0.999**step) ** -0.5,
-            )
-        )
-    return torch.tensor(rows, dtype=torch.float64).float().view(steps, 3)
-
-
 @dataclass
 class Run:
     """What `train` takes."""
@@ -120,7 +105,7 @@ def make_run(seeds: list[int], batch_size: int, samples: int) -> Run:
         images,
         labels,
         torch.stack(orders)[:, :samples].int().contiguous(),
-        schedule(steps),
+        nadam.schedule(steps, LEARNING_RATE),
         parameters,
         torch.zeros_like(parameters),
         torch.zeros_like(parameters),
@@ -348,17 +333,7 @@ def test_nothing_to_train_on_changes_nothing(library: Any) -> None:
 
 @pytest.mark.skipif(not shutil.which("objdump"), reason="no objdump")
 def test_instructions_beyond_the_baseline_are_in_their_namespaces_alone(path: Path) -> None:
-    command = ["objdump", "-d", "--no-show-raw-insn", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    if "x86-64" not in done.stdout:
-        pytest.skip("not for x86-64")
-    found: dict[str, set[str]] = {"avx512": set(), "avx2": set(), "baseline": set()}
-    where = "baseline"
-    for line in done.stdout.splitlines():
-        if line.endswith(">:"):
-            where = next((name for name in ("avx512", "avx2") if name in line), "baseline")
-        elif match := re.match(r"\s+[0-9a-f]+:\t(v)?\w+ ?(?:.*(%zmm|%ymm))?", line):
-            found[where] |= {part for part in match.groups() if part}
+    found = vector_instructions(path, ("avx512", "avx2"))
     assert found["baseline"] == set()
     assert found["avx2"] == {"v", "%ymm"}
     assert {"v", "%zmm"} <= found["avx512"]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from opproof import toolchain
+from opproof.engines import nadam
 from opproof.paths import CSRC
 from tests.unit import step_reference as reference
 
@@ -63,7 +64,7 @@ def train(
     pixels, labels = reference.images()
     seeds, samples = order.shape
     steps = -(-samples // batch_size)
-    scalars = reference.schedule(steps)
+    scalars = nadam.schedule(steps, reference.LEARNING_RATE)
     parameters, losses = initial.clone(), torch.full((seeds, steps), torch.nan)
     first, second = torch.zeros_like(parameters), torch.zeros_like(parameters)
     tensors = (pixels, labels, order, scalars, parameters, first, second, losses)
