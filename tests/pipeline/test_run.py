@@ -134,7 +134,7 @@ def test_arrays_that_are_not_there_any_more_are_put_there_again(copy: Workspace)
 
 def test_dry_run_plans_every_job_and_writes_nothing(workspace: Workspace) -> None:
     workspace.configure(**WHOLE, seeds={"count": 3})
-    jobs = {"build": 2, "verify": 5, "train": 15, "timing_operators": 1}
+    jobs = {"build": 3, "verify": 5, "train": 15, "timing_operators": 1}
     jobs |= {"timing_training": 1, "summary": 1, "check": 1, "all": 1}
     assert workspace.planned() == jobs
     assert not (workspace.folder / "results").exists()
@@ -227,7 +227,7 @@ def test_another_compiler_rebuilds(copy: Workspace, tmp_path: Path) -> None:
     compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && echo "c++ 99" || exec c++ "$@"\n')
     compiler.chmod(0o755)
     assert copy.planned(CXX=str(compiler)) == {
-        "build": 2,
+        "build": 3,
         "verify": 3,
         "train": 6,
         "timing_operators": 1,
