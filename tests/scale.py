@@ -29,7 +29,7 @@ BACKENDS = ("torch", "python", "cpp", "fused", "pooled")
 
 _MB = 1e6
 
-# Of the default training: 37 kB of losses and 10 kB of predictions a run.
+# Of the default training: 37 kB of losses and 20 kB of predictions a run.
 _TRAINING = {"epochs": 10, "batch_size": 64}
 _AT_ONCE = '''
 
@@ -41,6 +41,7 @@ def _at_once(self, runs, progress):
         arrays = {
             "loss": random.random(epochs * steps, dtype=np.float32),
             "accuracy": random.uniform(98.0, 99.0, epochs),
+            "first_predictions": random.integers(0, 10, 10_000, dtype=np.uint8),
             "predictions": random.integers(0, 10, 10_000, dtype=np.uint8),
         }
         yield run, RunRecord(None, arrays, {"epoch_seconds": [1.0] * epochs})

@@ -16,7 +16,7 @@ from opproof import device, mnist
 from opproof.engines.engine import Engine
 from opproof.engines.graph import GraphEngine
 from opproof.engines.kernel import KernelEngine
-from opproof.lenet import sample_orders
+from opproof.lenet import initial_parameters, sample_orders
 from opproof.settings import Training
 
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ def cuda() -> Iterator[torch.device]:
 
 def losses(engine: Engine, seeds: list[int], steps: int = STEPS) -> torch.Tensor:
     """Return the first losses of these seeds, float32 [seeds, steps], on the CPU."""
-    engine.begin(seeds)
+    engine.begin(initial_parameters(seeds))
     orders = torch.stack([next(sample_orders(seed, 60_000)) for seed in seeds])
     return engine.train(orders[:, : 64 * steps]).cpu()
 
@@ -108,7 +108,7 @@ def test_goes_on_from_a_state(folder: Path, cuda: torch.device, gelu_step: Any, 
 
     order = next(sample_orders(3, 60_000))[None]
     engine = create()
-    engine.begin([3])
+    engine.begin(initial_parameters([3]))
     engine.train(order[:, :6400])
     state = engine.state(0)
     rest = engine.train(order[:, 6400:12_800]).cpu()

@@ -14,7 +14,7 @@ from opproof import artifact, config, engines, train
 from opproof.backends import BACKENDS
 from opproof.engines import kernel
 from opproof.engines.kernel import KernelEngine
-from opproof.lenet import sample_orders
+from opproof.lenet import initial_parameters, sample_orders
 from opproof.settings import DataSources, Settings
 from opproof.train import run
 from tests.unit import test_build
@@ -67,7 +67,7 @@ def test_agrees_with_engine_graph_on_mnist(
     losses = []
     for name in ("graph", "kernel"):
         engine = engines.create(name, plan, BACKENDS[backend], CPU)
-        engine.begin([3])
+        engine.begin(initial_parameters([3]))
         losses.append(engine.train(order)[0])
         predictions = engine.predict()
         assert predictions.shape == (1, 10_000)
@@ -96,8 +96,8 @@ def test_a_seed_that_fails_takes_nobody_along(
     expected = train_block(kernel_plan(few, [3, 5, 8]))
     begin = KernelEngine.begin
 
-    def spoilt(engine: KernelEngine, seeds: list[int]) -> None:
-        begin(engine, seeds)
+    def spoilt(engine: KernelEngine, parameters: torch.Tensor) -> None:
+        begin(engine, parameters)
         engine._parameters[1, 7] = torch.nan
 
     monkeypatch.setattr(KernelEngine, "begin", spoilt)

@@ -1,3 +1,4 @@
+import math
 import random
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from torch.nn import functional as F
 
 from opproof import operators, textbook
 from opproof.backends import BACKENDS
-from opproof.lenet import LeNet5, initial_model, sample_orders
+from opproof.lenet import LeNet5, initial_model, initial_parameters, nudged, sample_orders
 from opproof.operators import Activation
 from tests.unit.test_build import built
 
@@ -197,3 +198,13 @@ def first_orders(seed: int) -> list[Tensor]:
 
 def images(batch: int) -> Tensor:
     return torch.rand(batch, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+
+
+def test_nudged_weights_are_neighbours_of_what_they_were() -> None:
+    parameters = initial_parameters([3, 4])
+    moved = nudged(parameters, [3, 4])
+    above, below = (moved == parameters.nextafter(torch.tensor(to)) for to in (math.inf, -math.inf))
+    assert (above ^ below).all()
+    assert 0.49 < above.float().mean() < 0.51
+    assert not torch.equal(above[0], above[1])
+    assert torch.equal(nudged(parameters[1:], [4])[0], moved[1]), "whoever is beside it"

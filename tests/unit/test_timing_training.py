@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from opproof import config, engines, training_time
 from opproof.engines.graph import GraphEngine
 from opproof.errors import BackendError, UserError
-from opproof.lenet import sample_orders
+from opproof.lenet import initial_parameters, sample_orders
 from opproof.settings import Backend, Settings
 from opproof.timing import blocks, gpu, startup, trainees, training, training_tables
 from opproof.timing.trainees import Kind, Trainee
@@ -157,12 +157,12 @@ class Recorder:
     seeds_at_once, batches_at_once = 16, 3
 
     def __init__(self) -> None:
-        self.begun: list[list[int]] = []
+        self.begun: list[Tensor] = []
         self.trained: list[Tensor] = []
         self.switches: set[tuple[bool, bool]] = set()
 
-    def begin(self, seeds: Any) -> None:
-        self.begun.append([*seeds])
+    def begin(self, parameters: Tensor) -> None:
+        self.begun.append(parameters)
 
     def train(self, orders: Tensor) -> Tensor:
         self.switches.add((torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32))
@@ -185,7 +185,8 @@ def recorder(work: Path, monkeypatch: pytest.MonkeyPatch) -> Recorder:
 def test_a_trainee_goes_through_the_orders_of_its_seeds(few: Path, recorder: Recorder) -> None:
     trainee = Trainee(Kind("kernel", "torch", 3, "fp32"), settings_with(few), CPU)
     expected = torch.stack([next(sample_orders(seed, 320)) for seed in range(3)])
-    assert recorder.begun == [[0, 1, 2]]
+    (begun,) = recorder.begun
+    assert torch.equal(begun, initial_parameters(range(3)))
     recorder.trained.clear()
     trainee._next_step = 0
     trainee.train(2)

@@ -40,7 +40,7 @@ from opproof.engines import graph
 from opproof.engines.graph import GraphEngine
 from opproof.engines.reference import ReferenceEngine
 from opproof.errors import UserError
-from opproof.lenet import initial_model, sample_orders
+from opproof.lenet import initial_model, initial_parameters, sample_orders
 from opproof.mnist import IdxFile
 from opproof.operators import Activation
 from opproof.settings import Settings, Training
@@ -210,7 +210,7 @@ def test_engines_agree_on_the_whole_of_mnist(mnist_folder: Path) -> None:
     losses = []
     for engine in (GraphEngine, ReferenceEngine):
         trained = engine(mnist_folder, training, F.gelu, None, CPU)
-        trained.begin([0])
+        trained.begin(initial_parameters([0]))
         losses.append(trained.train(order)[0])
     assert losses[0].shape == (200,)
     difference = (losses[0] - losses[1]).abs() / losses[1]
@@ -245,7 +245,7 @@ def test_batches_that_do_not_divide_the_samples(
 def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
     settings = plan(few, seeds=[3, 17])
     record = train_all(settings)
-    runs, job = record.pop("runs"), record.pop("provenance")
+    runs, controls, job = (record.pop(key) for key in ("runs", "controls", "provenance"))
     assert record == {
         "backend": "torch",
         "engine": "graph",
@@ -260,7 +260,9 @@ def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
     for seed, entry in zip((3, 17), runs, strict=True):
         content = arrays(settings, entry)
         loss, accuracy, predictions = (content[key] for key in ("loss", "accuracy", "predictions"))
-        assert len(content) == 3
+        first = content["first_predictions"]
+        assert len(content) == 4
+        assert accuracy[0] == 100 * (first == labels).mean()
         assert (loss.dtype, loss.shape) == (np.float32, (10,))
         assert (accuracy.dtype, accuracy.shape) == (np.float64, (2,))
         assert (predictions.dtype, predictions.shape) == (np.uint8, (200,))
@@ -277,6 +279,29 @@ def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
             "sha256": artifact.file_digest(Path("results/train/torch/0", entry["file"])),
         }
         assert len(list(events.folder(settings, "torch", seed).glob("events.*"))) == 1
+
+    assert [entry["seed"] for entry in controls] == [3, 17]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_control_is_an_epoch_of_the_baseline_but_for_an_ulp_of_its_weights(
+    work: Path, few: Path, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "_CONTROLS", 2)
+    training = {"epochs": 2, "batch_size": 4}  # 80 steps an epoch: enough to see an ULP
+    settings = plan(few, engine=engine, seeds=[3, 17, 5], train=training)
+    record = train_all(settings)
+    assert train_all(settings, "python")["controls"] == []
+    assert [(entry["seed"], entry["file"]) for entry in record["controls"]] == [
+        (3, "control-3.npz"),
+        (17, "control-17.npz"),
+    ]
+    for of_seed, entry in zip(record["runs"], record["controls"], strict=False):
+        content, control = arrays(settings, of_seed), arrays(settings, entry)
+        difference = np.abs(control["loss"] - content["loss"][:80])
+        assert 0 < difference.max() < 1e-4
+        assert len(control["accuracy"]) == 1
+        assert (control["predictions"] == content["first_predictions"]).mean() > 0.99
 
 
 def test_event_files_are_written_once(work: Path, few: Path) -> None:

@@ -5,6 +5,7 @@ An entry of `backends:` in config.yaml either names one of these or brings its o
 
 from opproof.settings import Backend, Expectation, Library
 
+# F.gelu, which every operator is timed and verified beside.
 BASELINE = "torch"
 
 # Compiled with a header of csrc/activations/, whose functions they apply.
@@ -47,3 +48,8 @@ BACKENDS = {
         ),
     )
 }
+
+
+def baseline_of_training(engine: str) -> str:
+    """Return the name of the backend that runs by this engine are compared with."""
+    return "erf" if engine == "kernel" else BASELINE

@@ -48,6 +48,7 @@ def fault(record: Path) -> str | None:
 def _files(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield name and SHA-256 of the files beside a record."""
     yield from record.get("files", {}).items()  # a summary's
-    for entry in (record, *record.get("runs", [])):  # a library's; those of a block's runs
+    # A library's; those of a block's runs and controls.
+    for entry in (record, *record.get("runs", []), *record.get("controls", [])):
         if entry.get("sha256"):
             yield entry["file"], entry["sha256"]

@@ -1,6 +1,6 @@
 """LeNet-5 as the textbook has it, and what a seed determines: initial weights and sample order."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector
 
 from opproof.operators import Activation
+
+# Weights and biases of the network.
+PARAMETERS = 44_426
 
 
 class LeNet5(nn.Module):
@@ -49,13 +52,27 @@ def initial_model(seed: int, activation: Activation, pooled: Activation | None =
         return LeNet5(activation, pooled)
 
 
-def initial_parameters(seed: int) -> Tensor:
-    """Return the weights that the seed determines as one vector, float32 [44426], on the CPU.
+def initial_parameters(seeds: Sequence[int]) -> Tensor:
+    """Return the weights that each seed determines, float32 [seeds, 44426], on the CPU.
 
     In the order of LeNet5.parameters(), each parameter row by row.
     """
-    weights = initial_model(seed, nn.Identity()).parameters()
-    return parameters_to_vector(weights).detach()
+    models = (initial_model(seed, nn.Identity()) for seed in seeds)
+    return torch.stack([parameters_to_vector(model.parameters()).detach() for model in models])
+
+
+def nudged(parameters: Tensor, seeds: Sequence[int]) -> Tensor:
+    """Return each value moved to a neighbouring float, up or down as its seed determines.
+
+    Of float32 [seeds, parameters]: the least difference that a run can begin with.
+    """
+    generators = (torch.Generator().manual_seed(_stream(seed, 2)) for seed in seeds)
+    bits = [
+        torch.randint(2, row.shape, generator=generator)
+        for row, generator in zip(parameters, generators, strict=True)
+    ]
+    towards = torch.where(torch.stack(bits) == 1, torch.inf, -torch.inf)
+    return parameters.nextafter(towards)
 
 
 def sample_orders(seed: int, samples: int) -> Iterator[Tensor]:

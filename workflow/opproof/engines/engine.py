@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -11,6 +12,11 @@ class Engine(Protocol):
 
     What a seed gives does not depend on those beside it.
     """
+
+    @property
+    def device(self) -> torch.device:
+        """Where it trains."""
+        ...
 
     @property
     def seeds_at_once(self) -> int:
@@ -22,8 +28,8 @@ class Engine(Protocol):
         """How many one call of `train` should get: what takes about a second, or an epoch."""
         ...
 
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Take the initial weights of these seeds."""
+    def begin(self, parameters: Tensor) -> None:
+        """Take the initial weights of other seeds, float32 [seeds, 44426] as in lenet.py."""
         ...
 
     def resume(self, states: Sequence[dict[str, Any]]) -> None:

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.utils import vector_to_parameters
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from opproof import mnist
 from opproof.engines import nadam
 from opproof.engines.captured import Captured, warm_up
-from opproof.lenet import LeNet5, initial_parameters
+from opproof.lenet import LeNet5
 from opproof.operators import Activation
 from opproof.settings import Training
 
@@ -50,7 +50,7 @@ class GraphEngine:
         self._predicted_at_once = len(self.test_images) if on_gpu else _PREDICTED_ON_A_CPU
 
         self._model = LeNet5(activation, pooled).to(device)
-        self._parameters = initial_parameters(0).to(device)
+        self._parameters = parameters_to_vector(self._model.parameters()).detach()
         vector_to_parameters(self._parameters, self._model.parameters())  # makes views of it
         self._first_moments = torch.zeros_like(self._parameters)
         self._second_moments = torch.zeros_like(self._parameters)
@@ -59,10 +59,9 @@ class GraphEngine:
         self._schedule = nadam.schedule(steps, training.learning_rate).to(device)
         self._captured: dict[tuple[int, int], Captured] = {}
 
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Take the initial weights of a seed."""
-        (seed,) = seeds
-        self._parameters.copy_(initial_parameters(seed))
+    def begin(self, parameters: Tensor) -> None:
+        """Take the initial weights of a seed, float32 [1, 44426]."""
+        self._parameters.copy_(parameters.squeeze(0))
         self._first_moments.zero_()
         self._second_moments.zero_()
         self._steps = 0

@@ -11,7 +11,7 @@ from torch import Tensor
 from opproof import mnist
 from opproof.engines import nadam
 from opproof.engines.captured import Captured, warm_up
-from opproof.lenet import initial_parameters
+from opproof.lenet import PARAMETERS
 from opproof.settings import Training
 
 # So many fill a GPU for seconds, and a CPU core for a minute; their orders and states fit anywhere.
@@ -39,7 +39,7 @@ class KernelEngine:
         self.seeds_at_once = _SEEDS_ON_A_GPU if device.type == "cuda" else _SEEDS_ON_A_CPU
         steps = training.epochs * self._steps_of_epoch
         self._schedule = nadam.schedule(steps, training.learning_rate).to(device)
-        self._take(torch.empty(0, initial_parameters(0).numel()))
+        self._take(torch.empty(0, PARAMETERS))
 
     @property
     def batches_at_once(self) -> int:
@@ -48,9 +48,9 @@ class KernelEngine:
             return self._steps_of_epoch
         return max(1, _STEPS_ON_A_CPU // max(1, len(self._parameters)))
 
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Take the initial weights of these seeds."""
-        self._take(torch.stack([initial_parameters(seed) for seed in seeds]))
+    def begin(self, parameters: Tensor) -> None:
+        """Take the initial weights of these seeds, float32 [seeds, 44426]."""
+        self._take(parameters)
 
     def resume(self, states: Sequence[dict[str, Any]]) -> None:
         """Take what `state` has returned for these seeds."""

@@ -12,7 +12,7 @@ from torchvision.datasets import MNIST
 from torchvision.transforms import ToTensor
 
 from opproof import mnist
-from opproof.lenet import initial_model
+from opproof.lenet import PARAMETERS, LeNet5
 from opproof.operators import Activation
 from opproof.settings import Training
 
@@ -51,10 +51,15 @@ class ReferenceEngine:
         self._training = training
         self._activations = activation, pooled
 
-    def begin(self, seeds: Sequence[int]) -> None:
-        """Take the initial weights of a seed."""
-        (seed,) = seeds
-        self._model = initial_model(seed, *self._activations).to(self.device)
+    def begin(self, parameters: Tensor) -> None:
+        """Take the initial weights of a seed, float32 [1, 44426]."""
+        self._model = LeNet5(*self._activations)
+        with torch.no_grad():
+            weights = [*self._model.parameters()]
+            parts = parameters.squeeze(0).split([weight.numel() for weight in weights])
+            for weight, part in zip(weights, parts, strict=True):
+                weight.copy_(part.view_as(weight))
+        self._model.to(self.device)
         # foreach groups the parameters, which changes the last bits of torch's own results.
         self._optimizer = torch.optim.NAdam(
             self._model.parameters(), lr=self._training.learning_rate, foreach=False
@@ -63,7 +68,7 @@ class ReferenceEngine:
     def resume(self, states: Sequence[dict[str, Any]]) -> None:
         """Take what `state` has returned."""
         (state,) = states
-        self.begin([0])
+        self.begin(torch.zeros(1, PARAMETERS))
         self._model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         # load_state_dict moves this one to the GPU, where NAdam would wait for it at every step.

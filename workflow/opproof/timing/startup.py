@@ -45,7 +45,7 @@ def main() -> None:
     """Be that process."""
     # What a training job imports: all of it here, so that it counts.
     from opproof import device
-    from opproof.lenet import sample_orders
+    from opproof.lenet import initial_parameters, sample_orders
     from opproof.mnist import TRAIN_LABELS
     from opproof.timing import trainees
 
@@ -54,7 +54,7 @@ def main() -> None:
     where = device.resolve(settings.device)
     device.set_arithmetic(settings.precision, where)
     trained = trainees.engines.create(engine, settings, trainees.find(settings, backend), where)
-    trained.begin([0])
+    trained.begin(initial_parameters([0]))
     order = next(sample_orders(0, TRAIN_LABELS.shape[0]))[: settings.train.batch_size]
     trained.train(order.unsqueeze(0)).cpu()
     print(FIRST_STEP, flush=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from opproof import engines, mnist
 from opproof.backends import BACKENDS, BASELINE
-from opproof.lenet import sample_orders
+from opproof.lenet import initial_parameters, sample_orders
 from opproof.settings import Backend, Settings
 
 REFERENCE, KERNEL = "reference", "kernel"
@@ -151,7 +151,7 @@ class Trainee:
 
     def _begin(self) -> None:
         self._taken = 0
-        self._engine.begin(range(self.kind.seeds))
+        self._engine.begin(initial_parameters(range(self.kind.seeds)))
 
     @contextmanager
     def _arithmetic(self) -> Iterator[None]:

@@ -20,6 +20,8 @@ from opproof import (
     planned,
     provenance,
 )
+from opproof.backends import baseline_of_training
+from opproof.engines import Engine
 from opproof.errors import BackendError, UserError
 from opproof.gpu_sampler import GpuSampler
 from opproof.lease import Lease
@@ -28,6 +30,9 @@ from opproof.train.progress import Progress
 from opproof.train.run import Run, Trainer
 from opproof.train.state import RunRecord, RunState
 from opproof.train.writer import Writer
+
+# So many of the first seeds have a control: enough to see what rounding does.
+_CONTROLS = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +71,7 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
         "not_trained": _refusal(settings, backend),
         "device": None,
         "runs": [],
+        "controls": [],
         "measurements": {},
         "provenance": provenance.of_job(),
     }
@@ -79,7 +85,7 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
         record["device"] = where.type
         try:
             with GpuSampler(where) as sampler:
-                record["runs"] = _train_seeds(settings, backend, seeds, where, job)
+                record["runs"], record["controls"] = _train(settings, backend, seeds, where, job)
             record["measurements"] = {"hardware": device.describe(where), "gpu": sampler.summary()}
         except BackendError as error:
             record["not_trained"] = str(error)
@@ -95,25 +101,46 @@ def _refusal(settings: Settings, backend: Backend) -> str | None:
     return "refused by verification"
 
 
-def _train_seeds(
+def _train(
     settings: Settings, backend: Backend, seeds: tuple[int, ...], where: torch.device, job: Lease
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the entries of the seeds in the block's record, and of their controls."""
+    engine = engines.create(settings.engine, settings, backend, where)
+    runs = _train_seeds(settings, backend, seeds, engine, job)
+    if backend.name != baseline_of_training(settings.engine):
+        return runs, []
+    # An epoch: after more of them, rounding has carried every run away (see docs/measured/).
+    short = dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=1))
+    of = tuple(seed for seed in seeds if seed in settings.seeds[:_CONTROLS])
+    return runs, _train_seeds(short, backend, of, engine, job, are_controls=True)
+
+
+def _train_seeds(
+    settings: Settings,
+    backend: Backend,
+    seeds: tuple[int, ...],
+    engine: Engine,
+    job: Lease,
+    are_controls: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the entries of the seeds in the block's record, in their order."""
     output = Path(settings.output)
-    engine = engines.create(settings.engine, settings, backend, where)
     labels = torch.from_numpy(mnist.read(Path(settings.data.folder), mnist.TEST_LABELS)).long()
-    digest = run_digest(settings, backend, where)
+    digest = run_digest(settings, backend, engine.device, are_controls)
+    name = f"control of {backend.name}" if are_controls else backend.name
     entries: dict[int, dict[str, Any]] = {}
 
     def leave(run: Run, record: RunRecord, is_new: bool) -> None:
         job.check()
         if is_new and record.final:
             run.state.save_record(record)
-        entry = _publish(run.seed, record, settings.train.batch_size, job.target)
-        _write_events(settings, backend, record, entry)
+        file = f"{'control' if are_controls else 'seed'}-{run.seed}.npz"
+        entry = _publish(run.seed, record, settings.train.batch_size, job.target / file)
+        if not are_controls:
+            _write_events(settings, backend, record, entry)
         entries[run.seed] = entry
 
-    with Progress(backend.name, len(seeds), settings.train.epochs) as progress, Writer() as writer:
+    with Progress(name, len(seeds), settings.train.epochs) as progress, Writer() as writer:
         left = []
         for run in (Run(seed, RunState(output, digest, seed)) for seed in seeds):
             if record := run.state.ended():
@@ -122,7 +149,8 @@ def _train_seeds(
             else:
                 run.state.take_over(job)
                 left.append(run)
-        for run, record in Trainer(engine, settings.train, labels, writer).train(left, progress):
+        trainer = Trainer(engine, settings.train, labels, writer, are_controls)
+        for run, record in trainer.train(left, progress):
             progress.run_done(run.seed, record.failure or "trained")
             writer.submit(leave, run, record, True)
     return [entries[seed] for seed in seeds]
@@ -138,7 +166,9 @@ def _write_events(
         events.write(folder, entry["sha256"], arrays["loss"], arrays["accuracy"])
 
 
-def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str:
+def run_digest(
+    settings: Settings, backend: Backend, where: torch.device, is_control: bool = False
+) -> str:
     """Return what names a run's state: a digest of all that determines the run but the seed.
 
     Raises UserError where code was edited meanwhile: it would name what another code has trained.
@@ -154,6 +184,7 @@ def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str
             "engine": settings.engine,
             "precision": settings.precision,
             "train": dataclasses.asdict(settings.train),
+            "control": is_control,
             "device": where.type,
             "torch": torch.__version__,
             "code": planned.stage_digest("train"),
@@ -161,9 +192,8 @@ def run_digest(settings: Settings, backend: Backend, where: torch.device) -> str
     )[:32]
 
 
-def _publish(seed: int, record: RunRecord, batch_size: int, folder: Path) -> dict[str, Any]:
+def _publish(seed: int, record: RunRecord, batch_size: int, path: Path) -> dict[str, Any]:
     """Put the run's arrays beside the block's record and return the run's entry in it."""
-    file = f"seed-{seed}.npz"
     epoch_starts = range(0, len(record.arrays["loss"]), mnist.steps_per_epoch(batch_size))
     epochs = np.split(record.arrays["loss"], epoch_starts[1:])[: len(record.arrays["accuracy"])]
     return {
@@ -171,7 +201,7 @@ def _publish(seed: int, record: RunRecord, batch_size: int, folder: Path) -> dic
         "failure": record.failure,
         "average_loss": [float(losses.mean(dtype=np.float64)) for losses in epochs],
         "accuracy": record.arrays["accuracy"].tolist(),
-        "file": file,
-        "sha256": artifact.write_arrays(folder / file, record.arrays),
+        "file": path.name,
+        "sha256": artifact.write_arrays(path, record.arrays),
         "measurements": record.measurements,
     }

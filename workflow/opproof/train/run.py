@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from opproof.engines.engine import Engine
-from opproof.lenet import sample_orders
+from opproof.lenet import initial_parameters, nudged, sample_orders
 from opproof.mnist import TRAIN_LABELS, steps_per_epoch
 from opproof.operators import MACHINE_FAULTS
 from opproof.settings import Training
@@ -33,6 +33,7 @@ class History:
 
     losses: list[Tensor] = field(default_factory=list)  # [steps] of each stretch
     accuracy: list[float] = field(default_factory=list)
+    first_predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
     predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
     epoch_seconds: list[float] = field(default_factory=list)
     seconds: float = 0.0  # of the epoch that is not over
@@ -55,6 +56,8 @@ class History:
         """Take the classes predicted after an epoch."""
         self.accuracy.append(100.0 * (predictions == labels).sum().item() / len(labels))
         self.predictions = predictions.to(torch.uint8)
+        if len(self.accuracy) == 1:
+            self.first_predictions = self.predictions
         self.epoch_seconds.append(self.seconds)
         self.seconds = 0.0
 
@@ -74,6 +77,7 @@ class History:
         arrays = {
             "loss": torch.cat([torch.empty(0), *self.losses]).numpy(),
             "accuracy": np.array(self.accuracy, dtype=np.float64),
+            "first_predictions": self.first_predictions.numpy(),
             "predictions": self.predictions.numpy(),
         }
         return RunRecord(failure, arrays, {"epoch_seconds": self.epoch_seconds}, final)
@@ -98,12 +102,16 @@ class Run:
 
 @dataclass(frozen=True)
 class Trainer:
-    """Trains runs of one backend by an engine, as many at once as that can."""
+    """Trains runs of one backend by an engine, as many at once as that can.
+
+    Controls begin with their weights moved by an ULP: how far rounding alone carries a run away.
+    """
 
     engine: Engine
     training: Training
     test_labels: Tensor  # int64 [10000], on the CPU
     writer: Writer
+    are_controls: bool = False
 
     def train(self, runs: Sequence[Run], progress: Progress) -> Iterator[tuple[Run, RunRecord]]:
         """Train the runs from their checkpoints, or from the start; yield each as it ends.
@@ -181,7 +189,9 @@ class Trainer:
         if checkpoints:
             self.engine.resume(checkpoints)
         else:
-            self.engine.begin([run.seed for run in runs])
+            seeds = [run.seed for run in runs]
+            parameters = initial_parameters(seeds)
+            self.engine.begin(nudged(parameters, seeds) if self.are_controls else parameters)
         for run in runs:
             run.checkpoint = None
 

@@ -22,8 +22,9 @@ class RunRecord:
     """How a run ended.
 
     failure: None, or why it stopped before its end.
-    arrays: loss (float32, [steps]), accuracy (float64, per cent, [epochs]) and predictions (uint8,
-    [10000], after the last epoch), of the steps and epochs that were done.
+    arrays: loss (float32, [steps]), accuracy (float64, per cent, [epochs]), and the classes that
+    are predicted (uint8, [10000]) after the first epoch, first_predictions, and after the last,
+    predictions; of the steps and epochs that were done.
     measurements: what depends on clock and hardware; times in seconds, memory in bytes.
     final: whether training again would end alike; not where the operator raised.
     """
