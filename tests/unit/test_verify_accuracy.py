@@ -159,6 +159,22 @@ def test_errors_are_relative_to_the_truth(monkeypatch: pytest.MonkeyPatch) -> No
     assert found["regions"]["[-5, -3]"]["relative"] == 1.0
 
 
+def test_the_profile_has_the_largest_error_of_each_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {name: value.float() for name, value in truth.at(grid(torch.float64)).items()}
+    unit = accuracy.units(values["forward"].double(), torch.float32)[15].item()
+    values["forward"][15] += 1234567 * unit
+    values["backward"][24] = math.nan
+    found = errors_of(monkeypatch, values)
+    forward, backward = (found[direction]["profile"] for direction in DIRECTIONS)
+    # A part is 0.12 wide: the integers are in 25 of 200, and -1 is too near the derivative's root.
+    assert [part for part, worst in enumerate(forward) if worst is not None] == [
+        min(199, int(place / 0.12)) for place in range(25)
+    ]
+    assert (forward[125], backward[199]) == (1_235_000, math.inf)
+    assert (forward[91] is None, backward[91] is None) == (False, True)
+    assert max(worst for worst in forward[:125] if worst is not None) <= 0.5
+
+
 @pytest.mark.parametrize("dtype", points.DTYPES, ids=str)
 def test_a_correctly_rounded_result_has_no_excess_and_half_a_unit(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype

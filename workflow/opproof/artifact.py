@@ -11,15 +11,16 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from opproof.errors import UserError
 
 _DIGEST_BYTES = 32
+_OTHER_DIGEST = "does not have the digest recorded for it"
 
 # What `temporary` returns: the name, the writer's host and process, chance.
 _TEMPORARY = re.compile(r"\..+\..+-(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
@@ -34,7 +35,6 @@ def write_bytes(path: Path, content: bytes, previous: Path | None = None) -> str
     Raises UserError where the file can't be written (disk full, no permission, ...).
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
             _replace(path, content, previous)
         except FileNotFoundError:  # `sweep` has taken the temporary file for a killed writer's
@@ -48,6 +48,29 @@ def temporary(path: Path) -> Path:
     """Return a name beside `path` to write it under; no two writers share one."""
     writer = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
     return path.with_name(f".{path.name}.{writer}.tmp")
+
+
+@contextmanager
+def writing(path: Path, previous: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file for what does not fit into memory, renamed to `path` at the end of the block.
+
+    `previous` as in write_bytes. Nothing is left of it if the block raises.
+    Raises OSError where the file can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = temporary(path)
+    try:
+        with written.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        if previous:
+            with suppress(FileNotFoundError):
+                path.replace(previous)
+        written.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def sweep(path: Path) -> None:
@@ -75,8 +98,14 @@ def read_bytes(path: Path, digest: str) -> bytes:
     """Return what write_bytes wrote. Raises UserError if missing or not of that SHA-256."""
     content = _read(path)
     if hashlib.sha256(content).hexdigest() != digest:
-        raise UserError(_damaged(path, "does not have the digest recorded for it"))
+        raise UserError(_damaged(path, _OTHER_DIGEST))
     return content
+
+
+def check_digest(path: Path, digest: str) -> None:
+    """Raise UserError if a file of any size is missing or not of that SHA-256."""
+    if file_digest(path) != digest:
+        raise UserError(_damaged(path, _OTHER_DIGEST))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
@@ -132,23 +161,13 @@ def read_arrays(path: Path, digest: str) -> dict[str, np.ndarray]:
 
 def file_digest(path: Path) -> str:
     """Return the SHA-256 of a file in hex. Raises UserError if it can't be read."""
-    return hashlib.sha256(_read(path)).hexdigest()
+    with _readable(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _replace(path: Path, content: bytes, previous: Path | None) -> None:
-    written = temporary(path)
-    try:
-        with written.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if previous:
-            with suppress(FileNotFoundError):
-                path.replace(previous)
-        written.replace(path)
-        _sync_folder(path.parent)
-    finally:
-        written.unlink(missing_ok=True)
+    with writing(path, previous) as file:
+        file.write(content)
 
 
 def _below(folder: Path) -> Iterator[Path]:
@@ -192,8 +211,15 @@ def _remove(entries: Iterable[Path]) -> None:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with _readable(path):
         return path.read_bytes()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise UserError where reading raises OSError."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{path}: missing; run the pipeline or its stage first") from error
     except OSError as error:

@@ -39,7 +39,7 @@ def fault(record: Path) -> str | None:
     """Say that a record, or a file beside it, is damaged or missing, and what to do; else None."""
     try:
         for name, digest in _files(artifact.read_json(record)):
-            artifact.read_bytes(record.parent / name, digest)
+            artifact.check_digest(record.parent / name, digest)
     except UserError as error:
         return str(error)
     return None

@@ -110,6 +110,8 @@ def _without_infinities(value: Any) -> Any:
     """Return numbers that JSON lacks as text, "inf" or "nan", at every depth."""
     if isinstance(value, dict):
         return {key: _without_infinities(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_infinities(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

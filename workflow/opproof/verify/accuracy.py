@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opproof.operators import Activation
-from opproof.verify import points, truth
+from opproof.verify import points, profile, truth
 from opproof.verify.evaluation import DIRECTIONS, evaluate
 from opproof.verify.outcome import in_one_line
 from opproof.verify.points import Density
@@ -41,10 +41,12 @@ def errors(
     """Return, per direction, the worst errors on [-12, 12]: over all, and by region of x.
 
     {"forward": {"max_absolute", "max_excess", "regions": {"[0, 12]": {"absolute", "relative",
-    "ulp", "x"}, ...}}, "backward": {the same, and "near_root": {"absolute", "x"}}}
+    "ulp", "x"}, ...}}, "backward": {the same, and "near_root": {"absolute", "x"}}}; in float32
+    also "profile", the largest error in ULP in each of 200 equal parts of [-12, 12].
 
     An error is infinite where the result is not finite; x is where the error in ULP is largest.
-    The derivative's root is left out of the regions, whose units vanish there, and has its own row.
+    The derivative's root is left out of the regions and the profile (a part without points is
+    None): units vanish there. It has a row of its own.
     The excess is how much further from the truth a result is than the nearest float of its dtype.
     """
     found: dict[str, Any] = {
@@ -52,6 +54,7 @@ def errors(
         for direction in DIRECTIONS
     }
     found["backward"]["near_root"] = {"absolute": 0.0, "x": None}
+    profiles = {direction: profile.empty() for direction in DIRECTIONS}
     for low, high in truth.REGIONS:
         rows = {direction: _row() for direction in DIRECTIONS}
         for x in points.chunks(dtype, low, high, density):
@@ -60,12 +63,18 @@ def errors(
             for direction in DIRECTIONS:
                 measured = _measure(observed[direction].cpu(), expected[direction])
                 _take_overall(found[direction], measured)
-                outside = _outside_window(x) if direction == "backward" else None
-                if outside is not None:
+                at = x
+                if direction == "backward" and (outside := _outside_window(x)) is not None:
                     _take_near_root(found["backward"]["near_root"], x, measured, ~outside)
-                _take_region(rows[direction], x, measured, outside)
+                    at = x[outside]
+                    measured = {name: values[outside] for name, values in measured.items()}
+                _take_region(rows[direction], at, measured)
+                profile.take(profiles[direction], at, measured["ulp"])
         for direction in DIRECTIONS:
             found[direction]["regions"][f"[{low:g}, {high:g}]"] = rows[direction]
+    if dtype == torch.float32:
+        for direction in DIRECTIONS:
+            found[direction]["profile"] = profile.as_list(profiles[direction])
     return found
 
 
@@ -135,12 +144,7 @@ def _take_near_root(
         row |= {"absolute": worst.item(), "x": x[near][index].item()}
 
 
-def _take_region(
-    row: dict[str, Any], x: Tensor, measured: dict[str, Tensor], selected: Tensor | None
-) -> None:
-    if selected is not None:
-        x = x[selected]
-        measured = {name: values[selected] for name, values in measured.items()}
+def _take_region(row: dict[str, Any], x: Tensor, measured: dict[str, Tensor]) -> None:
     if not x.numel():
         return
     worst, index = measured["ulp"].max(0)
