@@ -11,6 +11,10 @@ from tests.unit.summaries import measured
 
 Summary = dict[str, Any]
 EPOCHS = 2
+CHURN = {
+    "first_epoch": {"mean": 0.5, "low": 0.0, "high": 1.0, "confidence": 0.95},
+    "last_epoch": None,
+}
 BESIDE = ("summary.csv", "summary.md", "report.html")  # each holds its name
 
 
@@ -25,7 +29,15 @@ def good() -> Summary:
             "precision": "fp32",
             "train": {"epochs": EPOCHS, "batch_size": 64, "learning_rate": 0.003},
             "seeds": [3, 17],
-            "backends": [backend("torch", "pass"), backend("tanh", "fail")],
+            "baseline": "torch",
+            "yardsticks": {
+                "control": {"seeds": 2, "churn": CHURN, "divergence": {"1": 0.0, "10": 2e-7}},
+                "another_seed": CHURN,
+            },
+            "backends": [
+                backend("torch", "pass"),
+                {**backend("tanh", "fail"), "comparison": comparison()},
+            ],
         },
         "measurements": {
             "training": {
@@ -86,7 +98,29 @@ def backend(name: str, verdict: str) -> Summary:
         "seeds_planned": 2,
         "seeds_ok": 2,
         "accuracy": {"mean": 98.25, "low": 98.0, "high": 98.5, "confidence": 0.95},
+        "comparison": None,
         "runs": [run(3), run(17)],
+    }
+
+
+def comparison(**changes: Any) -> Summary:
+    return {
+        "baseline": "torch",
+        "seeds": 2,
+        "margin": 0.1,
+        "verdict": "INCONCLUSIVE",
+        "differences": [{"seed": seed, "difference": 0.01 * seed} for seed in (3, 17)],
+        "mean": 0.1,
+        "low": -0.5,
+        "high": 0.7,
+        "p_equivalent": 0.5,
+        "p_different": 0.5,
+        "provable_margin": 0.6,
+        "seeds_needed": 12,
+        "churn": CHURN,
+        "divergence": {"1": 0.0, "10": 1e-5},
+        "flags": [],
+        **changes,
     }
 
 

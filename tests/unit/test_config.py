@@ -35,13 +35,15 @@ TEXTBOOK = Settings(
     precision="fp32",
     seeds_per_job=1,
     timing=True,
+    margin=0.1,
     train=Training(epochs=10, batch_size=64, learning_rate=0.003),
     data=DataSources("resources/mnist", ("torchvision", "pypi"), 20.0),
 )
 
 # What the lines of messages say is allowed.
 KEYS = (
-    "output, backends, seeds, device, engine, precision, timing, seeds_per_job, build, train, data"
+    "output, backends, seeds, device, engine, precision, timing, margin, seeds_per_job, build, "
+    "train, data"
 )
 BUILT_IN = "torch, python, cpp, erf, fused, pooled, tanh"
 ENTRY = "a name, or {name, op, sources, max_ulp, expect}"
@@ -149,6 +151,7 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "{seeds_per_job: 4, device: cuda}": {"seeds_per_job": 4, "device": "cuda"},
     "precision: tf32": {"precision": "tf32"},
     "timing: true": {},
+    "margin: 1": {"margin": 1.0},
     "timing: off": {
         "timing": False,
         "libraries": (LIBRARIES["aten_gelu"], LIBRARIES["gelu"]),
@@ -265,6 +268,9 @@ FAULTS = {
         "engine: 'kernel' has no training step with torch, cpp; allowed: another engine, or as "
         "backends erf, fused"
     ),
+    "margin: 0": "margin: is 0; allowed: a number above 0 to 100",
+    "margin: -0.1": "margin: is -0.1; allowed: a number above 0 to 100",
+    "margin: small": "margin: is 'small'; allowed: a number above 0 to 100",
     "timing: 1": "timing: is 1; allowed: true or false",
     "timing: 'off'": "timing: is 'off'; allowed: true or false",
     "precision: 32": "precision: is 32; allowed: fp32, tf32",
@@ -492,13 +498,14 @@ device: gpu
 engine: kernels
 precision: fp64
 timing: 3
+margin: 0
 seeds_per_job: 0
 train: {epochs: 0, batch_size: 0, learning_rate: .nan, momentum: 0.9}
 data: {folder: '', sources: [x, y], timeout: -1}
 """
 MANY_PLACES = """sead output backends[1] backends[2].name backends[2].op backends[3].expct
 backends[4].sources[0] backends[4].max_ulp build.cuda build.cuda_arch_list build.cuda_home
-seeds.first seeds.count seeds.step device engine precision timing seeds_per_job train.epochs
+seeds.first seeds.count seeds.step device engine precision timing margin seeds_per_job train.epochs
 train.batch_size train.learning_rate train.momentum data.folder data.sources[0] data.sources[1]
 data.timeout"""
 

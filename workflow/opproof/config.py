@@ -108,6 +108,7 @@ def _settings(config: dict[str, Any]) -> Settings:
         engine=config["engine"],
         precision=config["precision"],
         timing=config["timing"],
+        margin=float(config["margin"]),
         seeds_per_job=int(per_job),
         train=Training(
             epochs=int(train["epochs"]),

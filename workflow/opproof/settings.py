@@ -93,6 +93,7 @@ class Settings:
     precision: str
     timing: bool
     seeds_per_job: int
+    margin: float
     train: Training
     data: DataSources
 

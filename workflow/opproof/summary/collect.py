@@ -6,21 +6,34 @@ the machine stands in `measurements` and `provenance`.
 
 import dataclasses
 import statistics
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from opproof import artifact, provenance
+from opproof.backends import baseline_of_training
 from opproof.errors import UserError
 from opproof.settings import Backend, Settings
+from opproof.summary import comparison
+from opproof.summary.evidence import Evidence, gather
 from opproof.summary.interval import mean_with_interval
+from opproof.summary.pairs import Arrays
 
 FORMAT = 1
 
 
-def collect(settings: Settings) -> dict[str, Any]:
-    """Return the summary of what there is for these settings; schema: summary.schema.yaml."""
+def collect(
+    settings: Settings, takers: Sequence[Callable[[str, int, Arrays], None]] = ()
+) -> dict[str, Any]:
+    """Return the summary of what there is for these settings; schema: summary.schema.yaml.
+
+    The arrays of each run that ended well are also given to the `takers`: backend, seed, arrays.
+    """
     verdicts = {backend.name: _verdict(settings, backend) for backend in settings.backends}
     blocks = {backend.name: _blocks(settings, backend) for backend in settings.backends}
+    evidence = gather(settings, blocks, takers)
+    baseline = baseline_of_training(settings.engine)
+    compared = comparison.compare(evidence, baseline, settings.margin)
     operators = _timing(settings, "operators")
     timing = operators.pop("provenance", None)
     training_time = _timing(settings, "training")
@@ -32,8 +45,15 @@ def collect(settings: Settings) -> dict[str, Any]:
             "precision": settings.precision,
             "train": dataclasses.asdict(settings.train),
             "seeds": list(settings.seeds),
+            "baseline": baseline,
+            "yardsticks": comparison.yardsticks(evidence),
             "backends": [
-                _result(settings, backend, verdicts[backend.name], blocks[backend.name])
+                {
+                    **_result(
+                        settings, backend, verdicts[backend.name], blocks[backend.name], evidence
+                    ),
+                    "comparison": compared.get(backend.name),
+                }
                 for backend in settings.backends
             ],
         },
@@ -106,10 +126,14 @@ def _block(settings: Settings, backend: Backend, number: int) -> dict[str, Any]:
 
 
 def _result(
-    settings: Settings, backend: Backend, verdict: dict[str, Any], blocks: list[dict[str, Any]]
+    settings: Settings,
+    backend: Backend,
+    verdict: dict[str, Any],
+    blocks: list[dict[str, Any]],
+    evidence: Evidence,
 ) -> dict[str, Any]:
     runs = [
-        _run(seed, block)
+        _run(seed, block, evidence.unreadable.get((backend.name, seed)))
         for seeds, block in zip(settings.blocks(), blocks, strict=True)
         for seed in seeds
     ]
@@ -125,13 +149,14 @@ def _result(
     }
 
 
-def _run(seed: int, block: dict[str, Any]) -> dict[str, Any]:
+def _run(seed: int, block: dict[str, Any], unreadable: str | None) -> dict[str, Any]:
     """Return a seed's run, or one that says why it is not there."""
     for run in block.get("runs", []):
-        if run["seed"] == seed:
+        if run["seed"] == seed and not unreadable:
             wanted = ("seed", "failure", "average_loss", "accuracy", "sha256")
             return {key: run[key] for key in wanted}
-    failure = block.get("missing") or block["not_trained"] or "its job did not train it"
+    failure = block.get("missing") or unreadable or block["not_trained"]
+    failure = failure or "its job did not train it"
     return {"seed": seed, "failure": failure, "average_loss": [], "accuracy": [], "sha256": None}
 
 

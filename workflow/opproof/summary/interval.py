@@ -1,6 +1,7 @@
 """Statistics over seeds, by scipy."""
 
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from scipy import stats
@@ -8,7 +9,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 
 
-def mean_with_interval(values: list[float]) -> dict[str, Any] | None:
+def mean_with_interval(values: Sequence[float]) -> dict[str, Any] | None:
     """Return the mean and its 95 % interval by Student's t, None of one value; None of none."""
     if not values:
         return None
