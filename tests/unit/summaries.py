@@ -128,7 +128,7 @@ def timed(*rows: dict[str, Any], **changes: Any) -> None:
 
 def row(backend: str, ratio: float | None = 2.0, **changes: Any) -> dict[str, Any]:
     """Return a row of 1e6 values, forward, with a ratio of an interval half as wide."""
-    interval = ratio and {"low": 0.75 * ratio, "median": ratio, "high": 1.25 * ratio}
+    interval = ratio and {"low": 0.75 * ratio, "mean": ratio, "high": 1.25 * ratio}
     return {
         "backend": backend,
         "operation": "activation",
@@ -139,9 +139,12 @@ def row(backend: str, ratio: float | None = 2.0, **changes: Any) -> dict[str, An
         "via": "operator",
         "ratio": interval,
         "verdict": "FASTER" if interval else None,
+        "ratios": ratio and [0.75 * ratio, ratio, 1.25 * ratio],
+        "outliers": ratio and {"mild": 0, "severe": 0},
         "ns_per_element": 0.375,
         "cpu_ns_per_element": 0.375,
         "copy_percent": 88.0,
+        "marks": [],
         "rounds": 41,
         "error": None,
         **changes,
@@ -166,6 +169,7 @@ def timed_training(*rows: dict[str, Any], **changes: Any) -> None:
         "method": {"rounds": 15, "stretch_seconds": 0.06, "margin": 0.03, "confidence": 0.95},
         "measures": {"step_seconds": "Of a step.", "ratio_to_reference": "Of the times."},
         "rows": rows,
+        "marks": [],
         "skipped": [],
         "load": {"before": [0.25, 0.5, 0.5], "after": [1.125, 0.5, 0.5], "cores": 8},
         "provenance": provenance.of_job(),

@@ -75,6 +75,7 @@ def good() -> Summary:
                 },
                 "measures": {"step_seconds": "Of a step."},
                 "rows": [measured("torch"), measured("tanh")],
+                "marks": [],
                 "skipped": [],
                 "load": {"before": [0.0] * 3, "after": [1.0] * 3, "cores": 2},
             },
@@ -135,7 +136,7 @@ def run(seed: int) -> Summary:
 
 
 def row(name: str, error: str | None = None) -> Summary:
-    ratio = None if error or name == "torch" else {"low": 0.5, "median": 0.75, "high": 1.0}
+    ratio = None if error or name == "torch" else {"low": 0.5, "mean": 0.75, "high": 1.0}
     return {
         "backend": name,
         "operation": "activation",
@@ -146,7 +147,11 @@ def row(name: str, error: str | None = None) -> Summary:
         "via": None if error else "operator",
         "ratio": ratio,
         "verdict": "UNCLEAR" if ratio else None,
+        "ratios": ratio and [0.5, 1.0],
+        "outliers": ratio and {"mild": 0, "severe": 0},
         "ns_per_element": None if error else 0.5,
+        "copy_percent": None if error else 88.0,
+        "marks": [],
         "error": error,
     }
 

@@ -217,15 +217,15 @@ def test_an_interrupt_is_status_130(folder: Path) -> None:
     assert process.returncode == 130
 
 
-# Compute nodes have torch and numpy, and the controller's packages only by chance.
-CONTROLLERS = ["jinja2", "jsonschema", "rich", "scipy", "snakemake", "tensorboard", "yaml"]
+# Compute nodes have torch, numpy and scipy, and the controller's packages only by chance.
+CONTROLLERS = ["jinja2", "jsonschema", "rich", "snakemake", "statsmodels", "tensorboard", "yaml"]
 
 
 @pytest.mark.parametrize(
     ("stages", "absent"),
     [
-        ("data", [*CONTROLLERS, "torch", "torchvision"]),
-        ("build verify train", [*CONTROLLERS, "torchvision"]),
+        ("data", [*CONTROLLERS, "scipy", "torch", "torchvision"]),
+        ("build verify train", [*CONTROLLERS, "scipy", "torchvision"]),
         ("check run", ["snakemake", "torch", "scipy", "rich"]),
     ],
 )

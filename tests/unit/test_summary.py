@@ -262,7 +262,7 @@ def figures_of_sections(written: dict[str, Any], backend: dict[str, Any]) -> dic
             for row in rows
             if (row["backend"], row["direction"]) == (backend["name"], direction)
         ]
-        for key in ("median", "low", "high"):
+        for key in ("mean", "low", "high"):
             found = [in_csv(ratio[key]) for ratio in ratios if ratio]
             figures[f"ratio_{direction}_1e6_{key}"] = found[0] if found else ""
     return figures

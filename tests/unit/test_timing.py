@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
@@ -48,10 +50,13 @@ ROW = {
     "via": str,
     "ratio": dict,
     "verdict": str,
+    "ratios": list,
+    "outliers": dict,
     "ns_per_element": float,
     "cpu_ns_per_element": float,
     "copy_percent": float,
     "rounds": int,
+    "marks": list,
 }
 
 pytestmark = pytest.mark.usefixtures("arithmetic", "fill")
@@ -127,30 +132,54 @@ _COUNT = itertools.count()
 # --- statistics
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("count", "low", "high"), [(6, 1, 6), (8, 1, 8), (9, 2, 8), (21, 6, 16), (41, 14, 28)]
+    "ratios", [[0.5, 2.0], [1.1, 0.9, 1.0], [1.5, 1.25, 3.0, 2.0, 100.0], [1.25] * 7]
 )
-def test_the_interval_is_of_order_statistics(count: int, low: int, high: int) -> None:
-    """As tabulated, e.g. in Conover's table A3."""
-    values = [*range(count, 0, -1)]
-    assert ratio.median_interval(values) == {
-        "low": low,
-        "median": (count + 1) / 2,
-        "high": high,
-    }
-    assert 1 - 2 * stats.binom.cdf(low - 1, count, 0.5) >= 0.95
-    assert 1 - 2 * stats.binom.cdf(low, count, 0.5) < 0.95
+def test_the_interval_is_students_of_the_logarithms(ratios: list[float]) -> None:
+    found = ratio.interval(ratios)
+    mean = np.log(ratios).mean()
+    assert found["mean"] == pytest.approx(np.exp(mean))
+    if len(set(ratios)) == 1:
+        assert {*found.values()} == {1.25}
+        return
+    expected = stats.ttest_1samp(np.log(ratios), 0.0).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx(
+        (np.exp(expected[0]), np.exp(expected[1]))
+    )
+    inverse = ratio.interval([1 / one for one in ratios])
+    assert inverse["low"] == pytest.approx(1 / found["high"])
 
 
-def test_the_interval_does_not_mind_outliers() -> None:
-    values = [1.0] * 30 + [1e9] * 5 + [1e-9] * 6
-    assert set(ratio.median_interval(values).values()) == {1.0}
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_ratios_have_no_interval(count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} ratios: an interval needs 2"):
+        ratio.interval([1.0] * count)
 
 
-@pytest.mark.parametrize("count", [0, 1, 5])
-def test_too_few_values_have_no_interval(count: int) -> None:
-    with pytest.raises(ValueError, match=f"{count} values: an interval of the median needs 6"):
-        ratio.median_interval([1.0] * count)
+@pytest.mark.parametrize(
+    ("ratios", "mild", "severe"),
+    [
+        ([1.0] * 9, 0, 0),
+        ([1.0, 1.1] * 9, 0, 0),
+        ([*np.linspace(1.0, 1.1, 21), 1.2], 1, 0),
+        ([*np.linspace(1.0, 1.1, 21), 5.0, 0.2], 0, 2),
+    ],
+)
+def test_outliers_are_classified(ratios: list[float], mild: int, severe: int) -> None:
+    assert ratio.outliers(ratios) == {"mild": mild, "severe": severe}
+
+
+def test_an_operator_is_the_same_as_itself() -> None:
+    """The A/A control of timing: with more rounds than usual, for a machine that is busy."""
+    torch.set_num_threads(1)
+    x = torch.randn(4096)
+    with torch.no_grad():
+        one, other = blocks.measure([lambda: F.gelu(x)] * 2, CPU, 2001)
+    assert isinstance(one, list)
+    assert isinstance(other, list)
+    found = ratio.interval([a.compared / b.compared for a, b in zip(one, other, strict=True)])
+    assert ratio.verdict(found["low"], found["high"]) == "SAME", found
 
 
 @pytest.mark.parametrize(
@@ -243,6 +272,29 @@ def test_time_of_the_thread_is_beside_time_by_the_clock(short: None) -> None:
     assert found.cpu is not None
     assert found.wall >= 0.01
     assert found.cpu < found.wall
+    assert found.compared >= 0.01, "asleep, not waiting for a core"
+
+
+def test_waiting_for_a_core_is_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert blocks.Sample(0.5, 0.125, queued=0.25).per(2) == blocks.Sample(0.25, 0.0625, 0.125)
+    assert blocks.Sample(0.5, 0.125, queued=0.25).compared == 0.25
+    assert blocks.Sample(0.5, 0.375, queued=0.25).compared == 0.375, "never less than it took"
+    assert blocks.Sample(0.5, None).compared == 0.5
+    core = {next(iter(os.sched_getaffinity(0)))}
+    busy = subprocess.Popen(["sh", "-c", "while :; do :; done"])
+    everywhere = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(busy.pid, core)
+        os.sched_setaffinity(0, core)
+        sample = blocks._on_cpu(lambda: sum(range(100_000)), 200)
+    finally:
+        os.sched_setaffinity(0, everywhere)
+        busy.kill()
+        busy.wait()
+    assert sample.queued > 0.1 * sample.wall
+    assert sample.compared == pytest.approx(sample.cpu, rel=0.1)
+    monkeypatch.setattr(blocks, "_SCHEDSTAT", Path("/absent"))
+    assert blocks._on_cpu(lambda: None, 1).queued == 0.0
 
 
 # --- cases
@@ -414,7 +466,8 @@ def test_the_record_of_a_run(
     for row in record["rows"]:
         assert list(row) == list(ROW)
         for key, kind in ROW.items():
-            nothing = row["backend"] == "torch" and key in ("ratio", "verdict")
+            of_a_ratio = key in ("ratio", "verdict", "ratios", "outliers")
+            nothing = row["backend"] == "torch" and of_a_ratio
             assert isinstance(row[key], type(None) if nothing else kind), key
     found = Counter(
         (r["backend"], r["operation"], r["direction"], r["mode"]) for r in record["rows"]
@@ -443,12 +496,12 @@ def test_the_record_of_a_run(
 def test_who_calls_thirty_times_is_slower(
     short: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "ROUNDS", 41)  # of which the interval leaves out 26
+    monkeypatch.setattr(blocks, "ROUNDS", 41)
     record = run(tmp_path, own(thirty_times))
     for direction in ("forward", "both"):
         for row in rows_of(record, backend="mine", direction=direction):
             assert row["verdict"] == "SLOWER", row
-            assert row["ratio"]["low"] <= row["ratio"]["median"] <= row["ratio"]["high"] < 0.9
+            assert row["ratio"]["low"] <= row["ratio"]["mean"] <= row["ratio"]["high"] < 0.9
             (torchs,) = rows_of(
                 record,
                 backend="torch",

@@ -66,7 +66,7 @@ def _ratios(summary: dict[str, Any], backend: str) -> dict[str, float | None]:
     figures = {}
     for direction in _DIRECTIONS:
         ratio = speed.ratio_of_a_million(summary, backend, direction) or {}
-        for name in ("median", "low", "high"):
+        for name in ("mean", "low", "high"):
             figures[f"ratio_{direction}_1e6_{name}"] = ratio.get(name)
     return figures
 

@@ -105,10 +105,8 @@ def _seconds(seconds: float | None) -> str:
 
 def _speed(summary: dict[str, Any], backend: str) -> str:
     ratios = (speed.ratio_of_a_million(summary, backend, way) for way in ("forward", "backward"))
-    medians = (ratio["median"] if ratio else None for ratio in ratios)
-    return _pair(
-        NOTHING if one is None else f"{one:.{1 if one >= 9.995 else 2}f}" for one in medians
-    )
+    means = (ratio["mean"] if ratio else None for ratio in ratios)
+    return _pair(NOTHING if one is None else f"{one:.{1 if one >= 9.995 else 2}f}" for one in means)
 
 
 def _ulp(verification: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ _MODES = {"allocated": "", "graph": ", in a CUDA graph"}
 _DIRECTIONS = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
 _MILLION = {"operation": "activation", "shape": [1_000_000], "values": "normal"}
 _BY_AUTOGRAD = "~"
+_MARK = "!"
 
 
 def section(summary: dict[str, Any]) -> Section:
@@ -36,7 +37,7 @@ def section(summary: dict[str, Any]) -> Section:
 def ratio_of_a_million(
     summary: dict[str, Any], backend: str, direction: str
 ) -> dict[str, float] | None:
-    """Return {"low", "median", "high"} for 1e6 values; None of torch, and if not timed."""
+    """Return {"low", "mean", "high"} for 1e6 values; None of torch, and if not timed."""
     record = summary["measurements"]["operators"]
     wanted = {**_MILLION, "backend": backend, "mode": "allocated", "direction": direction}
     return next((row["ratio"] for row in _select(record, **wanted)), None)
@@ -90,9 +91,10 @@ def _nanoseconds(row: dict[str, Any] | None) -> str:
 def _ratio(row: dict[str, Any] | None) -> str:
     if row is None or row["ratio"] is None:
         return NOTHING
-    low, median, high = (f"{row['ratio'][key]:.2f}" for key in ("low", "median", "high"))
+    low, mean, high = (f"{row['ratio'][key]:.2f}" for key in ("low", "mean", "high"))
     by_autograd = row["direction"] == "backward" and row["via"] == "autograd"
-    return f"{median} [{low}, {high}] {row['verdict']}{_BY_AUTOGRAD * by_autograd}"
+    marks = _BY_AUTOGRAD * by_autograd + _MARK * bool(row["marks"])
+    return f"{mean} [{low}, {high}] {row['verdict']}{marks}"
 
 
 def _text(record: dict[str, Any]) -> Iterator[str]:
@@ -104,7 +106,7 @@ def _text(record: dict[str, Any]) -> Iterator[str]:
     )
     yield (
         "Of torch the time is shown, in ns per element; of the others the ratio, torch's time over "
-        "theirs, above 1 where they are faster: the median of up to "
+        "theirs, above 1 where they are faster: the geometric mean of up to "
         f"{method['rounds']} rounds, in each of which all are timed in interleaved blocks of "
         f"{1e3 * method['block_seconds']:g} ms, and its {100 * method['confidence']:g} % interval."
     )
@@ -113,5 +115,7 @@ def _text(record: dict[str, Any]) -> Iterator[str]:
         f"{100 * method['margin']:g} %; else UNCLEAR. {_BY_AUTOGRAD}: through autograd, there "
         "being no backward operator, while torch's is called alone."
     )
+    for mark, count in Counter(mark for row in record["rows"] for mark in row["marks"]).items():
+        yield f"{_MARK}: {mark}, {count} figure{'s' * (count > 1)}."
     for case in record["skipped"]:
         yield f"Skipped: {case['operation']}, {_input(case)}: {case['reason']}."

@@ -41,5 +41,7 @@ def _text(record: dict[str, Any]) -> Iterator[str]:
         f"FASTER, SAME and SLOWER: the whole {100 * method['confidence']:g} % interval is above, "
         f"within or below 1 by {100 * method['margin']:g} %; else UNCLEAR."
     )
+    for mark in record["marks"]:
+        yield f"Perhaps disturbed: {mark}."
     for entry in record["skipped"]:
         yield f"Skipped: {entry['engine']}, {entry['backend']}: {entry['reason']}."

@@ -6,7 +6,8 @@ machine that slows down, or that somebody else uses for a while, so hits all ali
 taken within a round. A block begins with untimed calls, a quarter as many: what the one before left
 in the processor's caches is not charged, and they are as warm as they can be.
 
-On a CPU a block is measured in wall time and in time of the thread. On a GPU two events enclose it:
+On a CPU a block is measured in wall time and in time of the thread. Ratios are of wall time less
+what the thread has waited for a core that somebody else had. On a GPU two events enclose it:
 calls are launched back to back and nothing waits, so a figure is the kernels' time where that is
 longer than launching them, else the launches' (what eager code pays); a function that replays a
 CUDA graph shows the kernels' alone.
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -31,6 +33,8 @@ from opproof.operators import MACHINE_FAULTS
 BLOCK = 5e-4  # seconds
 ROUNDS = 41
 
+_SCHEDSTAT = Path("/proc/thread-self/schedstat")
+
 _WARM_UP = 4  # one untimed call for so many timed ones
 _LONG = 1e-2  # seconds: a call that is so long warms itself, in no time of its own
 _TRIES = 10
@@ -38,10 +42,24 @@ _TRIES = 10
 
 @dataclass(frozen=True)
 class Sample:
-    """Seconds per call in one block: by the clock, and of the thread on the CPU (None: a GPU)."""
+    """Seconds per call in one block.
+
+    By the clock, of the thread on the CPU (None: a GPU), and those that it has waited for a core.
+    """
 
     wall: float
     cpu: float | None
+    queued: float = 0.0
+
+    @property
+    def compared(self) -> float:
+        """The seconds that ratios are of."""
+        return max(self.wall - self.queued, self.cpu or 0.0)
+
+    def per(self, count: int) -> "Sample":
+        """Return the same of each of so many that a call comes to."""
+        cpu = None if self.cpu is None else self.cpu / count
+        return Sample(self.wall / count, cpu, self.queued / count)
 
 
 Function = Callable[[], object]
@@ -118,11 +136,19 @@ def _calls_per_block(function: Function, clock: Clock) -> tuple[int, int]:
 
 
 def _on_cpu(function: Function, calls: int) -> Sample:
-    thread, wall = time.thread_time(), time.perf_counter()
+    queued, thread, wall = _queued(), time.thread_time(), time.perf_counter()
     for _ in range(calls):
         function()
     wall, thread = time.perf_counter() - wall, time.thread_time() - thread
-    return Sample(wall / calls, thread / calls)
+    return Sample(wall, thread, _queued() - queued).per(calls)
+
+
+def _queued() -> float:
+    """Return the seconds that this thread was ready and had no core (sched-stats.rst of Linux)."""
+    try:
+        return int(_SCHEDSTAT.read_text().split()[1]) / 1e9
+    except OSError:  # a kernel that keeps no such account
+        return 0.0
 
 
 def _on_gpu(function: Function, calls: int) -> Sample:

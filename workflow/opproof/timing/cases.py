@@ -18,8 +18,7 @@ _GPU_BATCH = 4096
 
 ACTIVATION, POOLED = "activation", "pooled"
 
-# At most so many rounds from so many elements on: a call takes longer than a block there. Of 9 the
-# interval leaves out one at either end.
+# At most so many rounds from so many elements on: a call takes longer than a block there.
 FEWER_ROUNDS = {5_000_000: 21, 50_000_000: 9}
 _TENSORS_NEEDED = 16  # alive at once, in the textbook's backward: 12 at most, and some room
 

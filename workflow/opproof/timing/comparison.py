@@ -1,12 +1,12 @@
 """Compares contenders on one case in one direction: a row for each and its ways of calling."""
 
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from scipy import stats
 
 from opproof.operators import MACHINE_FAULTS
 from opproof.timing import blocks, calls, ratio
@@ -14,11 +14,17 @@ from opproof.timing.blocks import Sample
 from opproof.timing.calls import Call, Inputs
 from opproof.timing.cases import Case
 from opproof.timing.contenders import COMPILE, Contender
+from opproof.timing.disturbance import Watch
 
 # Above, launching takes no part of the time; and each graph keeps memory of its own.
 _LARGEST_IN_GRAPH = 1_000_000  # elements
 
 _COPY = "copy"
+
+# Beyond these a figure is suspicious: in per cent of a copy's bandwidth, and times as fast as
+# torch, where torch itself reaches so many per cent of it. For inputs that no cache holds whole.
+_MOST_OF_A_COPY, _MOST_OVER_TORCH, _TORCH_IS_FAST = 105.0, 2.0, 70.0
+_BOUND_BY_MEMORY = 1_000_000  # elements
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ def compare(
     a row of its own.
     """
     baseline = contenders[0].backend
+    watch = Watch(where)
     given = calls.inputs(contenders[0], direction, case.input(where))
     graphs = _has_graphs(case, where)
     entries: list[_Entry] = []
@@ -70,13 +77,14 @@ def compare(
         if isinstance(outcome, Exception):
             errors.append((entry.backend, outcome))
         else:
-            samples[entry.backend, entry.call.mode] = _per_work(outcome, entry.call.works)
+            samples[entry.backend, entry.call.mode] = [s.per(entry.call.works) for s in outcome]
     for backend, raised in errors:
         if backend in (baseline, _COPY):
             raise raised
+    marks = watch.marks()
     return Comparison(
         [
-            _figures(entry, case, direction, given.bytes_moved(direction), samples, baseline)
+            _figures(entry, case, direction, given.bytes_moved(direction), samples, baseline, marks)
             for entry in entries
             if entry.backend != _COPY and (entry.backend, entry.call.mode) in samples
         ]
@@ -114,13 +122,6 @@ def _copies(given: Inputs, graphs: bool) -> Iterator[Call]:
         yield calls.captured(copy)
 
 
-def _per_work(samples: list[Sample], works: int) -> list[Sample]:
-    return [
-        Sample(sample.wall / works, None if sample.cpu is None else sample.cpu / works)
-        for sample in samples
-    ]
-
-
 def _figures(
     entry: _Entry,
     case: Case,
@@ -128,16 +129,18 @@ def _figures(
     moved: int,
     samples: dict[tuple[str, str], list[Sample]],
     baseline: str,
+    marks: list[str],
 ) -> dict[str, Any]:
     mode = entry.call.mode
     own = samples[entry.backend, mode]
     theirs = samples.get((baseline, mode)) if entry.backend != baseline else None
     copies = samples[_COPY, "graph" if mode == "graph" else "out"]
     copied = 2 * case.elements * torch.float32.itemsize
-    ratios = [a.wall / b.wall for a, b in zip(theirs, own, strict=True)] if theirs else None
-    interval = ratio.median_interval(ratios) if ratios else None
-    shares = [moved * b.wall / (copied * a.wall) for a, b in zip(own, copies, strict=True)]
+    ratios = _ratios(theirs, own) if theirs else None
+    interval = ratio.interval(ratios) if ratios else None
+    percent = 100 * moved / copied * float(stats.gmean(_ratios(copies, own)))
     median = blocks.medians(own)
+    suspicion = _suspicion(case, mode, percent, interval)
     return row(
         entry.backend,
         case.operation,
@@ -147,11 +150,39 @@ def _figures(
         via=entry.call.via,
         ratio=interval,
         verdict=ratio.verdict(interval["low"], interval["high"]) if interval else None,
+        ratios=ratios and [float(f"{one:.4g}") for one in ratios],
+        outliers=ratios and ratio.outliers(ratios),
         ns_per_element=1e9 * median.wall / case.elements,
         cpu_ns_per_element=None if median.cpu is None else 1e9 * median.cpu / case.elements,
-        copy_percent=100 * statistics.median(shares),
+        copy_percent=percent,
+        marks=marks + [suspicion] * bool(suspicion),
         rounds=len(own),
     )
+
+
+def _ratios(theirs: Sequence[Sample], own: Sequence[Sample]) -> list[float]:
+    return [a.compared / b.compared for a, b in zip(theirs, own, strict=True)]
+
+
+def _suspicion(
+    case: Case, mode: str, percent: float, interval: dict[str, float] | None
+) -> str | None:
+    """Say that a figure is too good to be true: an operator that does not do all its work, perhaps.
+
+    Of what is bound by memory, which few elements are not, nor what is written where it was read.
+    """
+    if case.elements < _BOUND_BY_MEMORY or mode == "out":
+        return None
+    if percent > _MOST_OF_A_COPY:
+        return f"suspicious: {percent:.0f} % of a copy's bandwidth"
+    # torch's share of the copy's bandwidth is this one's over the ratio.
+    torch_percent = percent / interval["mean"] if interval else 0.0
+    if interval and interval["mean"] > _MOST_OVER_TORCH and torch_percent > _TORCH_IS_FAST:
+        return (
+            f"suspicious: {interval['mean']:.1f} times as fast as torch, which reaches "
+            f"{torch_percent:.0f} % of a copy's bandwidth"
+        )
+    return None
 
 
 def row(
@@ -162,7 +193,10 @@ def row(
     **figures: Any,
 ) -> dict[str, Any]:
     """Return a row with every key, None where there is nothing to say."""
-    keys = "error mode via ratio verdict ns_per_element cpu_ns_per_element copy_percent rounds"
+    keys = (
+        "error mode via ratio verdict ratios outliers ns_per_element cpu_ns_per_element "
+        "copy_percent rounds"
+    )
     return {
         "backend": backend,
         "operation": operation,
@@ -171,5 +205,6 @@ def row(
         **(case.described() if case else {}),
         "direction": direction,
         **dict.fromkeys(keys.split()),
+        "marks": [],
         **figures,
     }

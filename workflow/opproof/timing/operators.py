@@ -16,10 +16,14 @@ rows             one per backend, case, direction and mode, with
                  absent where a backend can't) or "graph" (a CUDA graph; up to 1e6 elements)
     via          "operator", or "autograd" where a backend has no backward to call by itself
     ratio        torch's time over the backend's in the same mode, above 1 where it is faster:
-                 median and 95 % interval (`low`, `high`) of the rounds; None for torch
+                 geometric mean (`mean`) and 95 % interval (`low`, `high`) of the rounds; of
+                 the time that they had a core; None for torch
+    ratios       of each round, `outliers` among them, "mild" and "severe", all of which count
     verdict      FASTER, SAME, SLOWER, UNCLEAR, of that row alone
     ns_per_element, cpu_ns_per_element   median; the latter the thread's time, None on a GPU
     copy_percent share of the copy's bandwidth, in the same blocks: of the bytes that must be moved
+    marks        what may have disturbed the figures (see disturbance.py), and what is suspicious in
+                 them: too good to be true
     rounds       that the figures are of
     error        None, or what the backend raises; then there are no figures
 copy             the copy's bandwidth, bytes read and written per second, per case and direction

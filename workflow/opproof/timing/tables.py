@@ -9,6 +9,7 @@ _DIRECTIONS = ("forward", "backward", "both")
 _CASE = ("operation", "shape", "values")
 _NOTE = {"allocated": "", "out": " out", "graph": " graph"}
 _BY_AUTOGRAD = "~"
+_MARK = "!"
 
 
 def as_text(record: dict[str, Any]) -> str:
@@ -69,8 +70,8 @@ def _number(value: float) -> str:
 def _ratio(row: dict[str, Any]) -> str:
     if row["ratio"] is None:
         return "-"
-    low, median, high = (f"{row['ratio'][key]:.2f}" for key in ("low", "median", "high"))
-    return f"{row['verdict']} {median} [{low}, {high}]"
+    low, mean, high = (f"{row['ratio'][key]:.2f}" for key in ("low", "mean", "high"))
+    return f"{row['verdict']} {mean} [{low}, {high}]{_MARK * bool(row['marks'])}"
 
 
 def _notes(record: dict[str, Any]) -> Iterator[str]:
@@ -80,7 +81,7 @@ def _notes(record: dict[str, Any]) -> Iterator[str]:
         f"{record['threads']} thread, float32."
     )
     yield (
-        "A ratio is torch's time over the backend's: the median of up to "
+        "A ratio is torch's time over the backend's: the geometric mean of up to "
         f"{method['rounds']} rounds and its {method['confidence']:.0%} interval;"
     )
     yield (
@@ -96,9 +97,16 @@ def _notes(record: dict[str, Any]) -> Iterator[str]:
         f"Load average {load['before'][0]:.2f} before, {load['after'][0]:.2f} after, on "
         f"{load['cores']} cores; torch.compile took {record['compile_seconds']:.0f} s."
     )
+    yield from _marks(record["rows"])
     yield from _errors(record["rows"])
     for case in record["skipped"]:
         yield f"Skipped: {case['operation']} {_label(case)}: {case['reason']}."
+
+
+def _marks(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield a line for each mark, and of how many rows."""
+    for mark, count in Counter(mark for row in rows for mark in row["marks"]).items():
+        yield f"{_MARK} {mark}" + f" ({count} figures)" * (count > 1)
 
 
 def _errors(rows: list[dict[str, Any]]) -> Iterator[str]:

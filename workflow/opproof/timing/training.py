@@ -17,18 +17,19 @@ rows             one per measure and what it is of, with
     seeds        that are trained together
     arithmetic   "fp32", "tf32", or "tf32 convolutions", torch's default, of the reference on a GPU;
                  all four are None for event files, which are the same for all
-    value        the figure; of several measurements the median
-    low, high    95 % interval of the value, where it is of rounds
+    value        the figure; of several measurements the median, of a ratio the geometric mean
+    low, high    95 % interval of a ratio
     verdict      of a ratio: FASTER, SAME, SLOWER, UNCLEAR
     samples      that the value is of
     error        None, or what was raised; then there are no figures
+marks            what may have disturbed the figures: see disturbance.py
 skipped          engine, backend and reason of what was left out
 load             the machine's load averages (1, 5, 15 minutes) before and after, and its cores
 provenance       where and when
 
 All are trained in one process, in rounds: a stretch of steps of each, in the order of a Latin
 square (see blocks.py), after what happens once, as capturing. Time is by the clock, until the
-losses are on the CPU. A ratio is taken within a round.
+losses are on the CPU. A ratio is taken within a round: of the time that there was a core.
 """
 
 import argparse
@@ -52,6 +53,7 @@ from opproof.operators import MACHINE_FAULTS
 from opproof.settings import Settings
 from opproof.timing import blocks, machine, ratio, startup, trainees, training_tables
 from opproof.timing.blocks import Sample
+from opproof.timing.disturbance import Watch
 from opproof.timing.trainees import Kind, Trainee
 
 ROUNDS = 15
@@ -72,8 +74,8 @@ _MEASURES = {
     "runs_per_minute": "Runs that are trained in a minute by one process, counted as above.",
     "ratio_to_reference": (
         "Time of a run by the reference loop, of torch in the same precision, over the time of a "
-        "run here, seeds that are trained together sharing it: above 1 where it is faster; median "
-        "of the rounds, in each of which all are timed, and 95 % interval."
+        "run here, seeds that are trained together sharing it: above 1 where it is faster; "
+        "geometric mean of the rounds, in each of which all are timed, and 95 % interval."
     ),
     "evaluation_seconds": (
         "Time of predicting the 10,000 test images once, for each of the seeds; a run does it "
@@ -142,6 +144,7 @@ def time_training(settings: Settings, names: Sequence[str] | None) -> dict[str, 
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     before = os.getloadavg()
     started = provenance.of_job()
+    watch = Watch(where)
     kinds, skipped = trainees.plan(
         settings, names or [backend.name for backend in settings.backends], where
     )
@@ -169,6 +172,7 @@ def time_training(settings: Settings, names: Sequence[str] | None) -> dict[str, 
         },
         "measures": {name: text.format(steps=steps) for name, text in measures.items()},
         "rows": rows,
+        "marks": watch.marks(),
         "skipped": skipped,
         "load": {"before": before, "after": os.getloadavg(), "cores": os.cpu_count()},
         "provenance": started,
@@ -204,7 +208,7 @@ def _of_trainees(
         if isinstance(outcome, Exception):
             yield row(None, trainee.kind, error=blocks.worded(outcome))
         else:
-            samples[trainee.kind] = _per_step(outcome, trainee.steps)
+            samples[trainee.kind] = [sample.per(trainee.steps) for sample in outcome]
     for trainee in at_work:
         if own := samples.get(trainee.kind):
             print(f"{trainee.kind.engine}, {trainee.kind.backend} alone", file=sys.stderr)
@@ -216,19 +220,18 @@ def _of_steps(
     kind: Kind, own: list[Sample], theirs: list[Sample] | None, steps: int
 ) -> Iterator[dict[str, Any]]:
     """Yield what follows from the times of steps; `theirs` are the yardstick's."""
-    interval = ratio.median_interval([sample.wall for sample in own])
-    step = interval.pop("median")
-    yield row("step_seconds", kind, value=step, **interval, samples=len(own))
+    step = blocks.medians(own).wall
+    yield row("step_seconds", kind, value=step, samples=len(own))
     run = step * steps
     yield row("run_seconds", kind, value=run, samples=len(own))
     yield row("runs_per_minute", kind, value=60 * kind.seeds / run, samples=len(own))
     if theirs is not None and theirs is not own:
-        ratios = [kind.seeds * a.wall / b.wall for a, b in zip(theirs, own, strict=True)]
-        interval = ratio.median_interval(ratios)
+        ratios = [kind.seeds * a.compared / b.compared for a, b in zip(theirs, own, strict=True)]
+        interval = ratio.interval(ratios)
         yield row(
             "ratio_to_reference",
             kind,
-            value=interval.pop("median"),
+            value=interval.pop("mean"),
             **interval,
             verdict=ratio.verdict(**interval),
             samples=len(ratios),
@@ -308,7 +311,3 @@ def _seconds(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
-
-
-def _per_step(samples: Sequence[Sample], steps: int) -> list[Sample]:
-    return [Sample(sample.wall / steps, None) for sample in samples]

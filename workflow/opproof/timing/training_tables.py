@@ -45,5 +45,7 @@ def _notes(record: dict[str, Any]) -> Iterator[str]:
         yield f"{heading}: {text}"
     for backend, _, line in training_time.errors(record):
         yield f"ERROR: {backend}: {line}" if backend else f"ERROR: {line}"
+    for mark in record["marks"]:
+        yield f"Perhaps disturbed: {mark}."
     for entry in record["skipped"]:
         yield f"Skipped: {entry['engine']}, {entry['backend']}: {entry['reason']}."
