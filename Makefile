@@ -49,8 +49,10 @@ doctor: env ## whether this machine, and its SLURM, are ready for CONFIG; takes 
 # Tests of the cluster wait more than they work: more at once than there are cores.
 TEST_JOBS ?= 4
 
-test: test-env ## every test; on Debian, as root, with a SLURM of its own (installs its packages)
+# What the report looks like in chromium is then in tests/browser/screenshots/.
+test: test-env ## every test; on Debian, as root, with SLURM and chromium (installs their packages)
 	@"$(BIN)/python" -m tests.cluster prepare
+	@"$(BIN)/python" -m tests.browser prepare
 	@"$(BIN)/python" -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 cluster: test-env ## a shell in a SLURM of two nodes on this machine; Debian, as root
@@ -79,4 +81,4 @@ clean-checkpoints: ## remove the state of runs alone: the next run that needs it
 	rm -rf results/state results-quick/state
 
 distclean: clean ## remove MNIST and VENV too
-	rm -rf resources "$(VENV)" .mypy_cache .pytest_cache .ruff_cache
+	rm -rf resources "$(VENV)" .mypy_cache .pytest_cache .ruff_cache tests/browser/screenshots

@@ -9,22 +9,21 @@ import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+
+from tests import needs
 
 from .layer import SLURM_PYTHON
 from .slurm_cluster import PACKAGES, Cluster, missing
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-_POLICY = Path("/usr/sbin/policy-rc.d")
 
 
 def prepare() -> None:
     """Make the plugin's environment, and install Debian's packages where that may be done."""
     _make_environment()
-    if missing() and os.geteuid() == 0 and Path("/usr/bin/apt-get").exists():
-        _install_packages()
+    if missing():
+        needs.install(*PACKAGES)
     fault = missing()
     if fault:
         print(f"NO SLURM CAN BE STARTED HERE ({fault}): ITS FAULTS ARE NOT TESTED", file=sys.stderr)
@@ -71,32 +70,6 @@ def _make_environment() -> None:
     )
     (folder / "bin" / "snakemake").chmod(0o755)
     stamp.touch()
-
-
-def _install_packages() -> None:
-    print(f"installing Debian's packages for a SLURM of the tests: {', '.join(PACKAGES)}")
-    with _nothing_started():
-        for command in (["update"], ["install", "--yes", "--no-install-recommends", *PACKAGES]):
-            subprocess.run(
-                ["apt-get", "--quiet=2", *command],
-                env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
-                stdout=subprocess.DEVNULL,
-                check=False,  # what is still missing then is told
-            )
-
-
-@contextmanager
-def _nothing_started() -> Iterator[None]:
-    """Keep packages from starting their services, as invoke-rc.d(8) provides for."""
-    if _POLICY.exists():
-        yield
-        return
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    _POLICY.chmod(0o755)
-    try:
-        yield
-    finally:
-        _POLICY.unlink()
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import pytest
 from filelock import FileLock
 
 from opproof import artifact
+from tests import needs
 from tests.pipeline.conftest import Workspace, clone
 from tests.processes import processes_with
 
@@ -163,9 +164,10 @@ def possible() -> None:
     if fault is None and not SLURM_PYTHON.exists():
         fault = f"no {SLURM_PYTHON}: `make test` makes it"
     if fault:
-        message = f"LOUD: no real SLURM can be started here ({fault}): its faults are NOT tested"
-        required = os.environ.get("OPPROOF_CLUSTER") == "required"
-        (pytest.fail if required else pytest.skip)(message)
+        needs.skip_or_fail(
+            f"no real SLURM can be started here ({fault}): its faults are NOT tested",
+            "OPPROOF_CLUSTER",
+        )
 
 
 @pytest.fixture(scope="session")
