@@ -1,0 +1,67 @@
+"""A quantity of training over time: a panel a backend, with seeds, their band and their mean."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from opproof.summary.figures import panels, theme
+
+_FEW = 20  # so many points, or fewer, are marked: a line alone would hide how few they are
+_BASELINE_MEAN = "mean_of_baseline"
+
+
+def with_baseline(curves: pd.DataFrame, quantity: str, against: str, baseline: str) -> pd.DataFrame:
+    """Return the curves with the baseline's mean as a column, in the rows of the others' means."""
+    means = curves.seed.isna()
+    of_baseline = curves[means & (curves.backend == baseline)].set_index(against)[quantity]
+    others = means & (curves.backend != baseline)
+    return curves.assign(**{_BASELINE_MEAN: curves[against].map(of_baseline).where(others)})
+
+
+def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, baseline: str) -> Any:
+    """Return the panels below a key; `curves` as of `with_baseline`.
+
+    x is what the quantity is plotted against; y has its scale and axis, `axes` says what both are.
+    """
+
+    def at(column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", title=None, scale=y["scale"], axis=y["axis"])
+
+    data = alt.Chart(curves)
+    seeds = data.transform_filter("isValid(datum.seed)")
+    means = data.transform_filter("!isValid(datum.seed)")
+    few = curves.groupby(["backend", "seed"], dropna=False).size().max() <= _FEW
+    points: theme.Form = {"point": {"color": theme.BLUE, "size": 18}} if few else {}
+    layers = alt.layer(
+        means.transform_filter("isValid(datum.low)")
+        .mark_area(**theme.BAND)
+        .encode(x, at("low"), alt.Y2("high")),
+        seeds.mark_line(**theme.FAINT).encode(x, at(quantity), alt.Detail("seed:N")),
+        means.mark_line(**theme.LINE, **points).encode(x, at(quantity)),
+        means.transform_filter(f"isValid(datum.{_BASELINE_MEAN})")
+        .mark_line(**theme.BASELINE)
+        .encode(x, at(_BASELINE_MEAN)),
+    )
+    return theme.below_key(
+        panels.of_backends(layers, [*curves.backend.unique()]),
+        axes,
+        ("rule", theme.LINE, "mean over seeds"),
+        ("rule", theme.BASELINE, f"mean of {baseline}"),
+        ("rect", theme.BAND, "middle 90 % of seeds"),
+        ("rule", theme.FAINT, "single seeds"),
+    )
+
+
+def described(curves: pd.DataFrame, quantity: str, against: str, baseline: str) -> str:
+    """Say in words what the panels show, and where the curves end."""
+    means = curves[curves.seed.isna()]
+    end = means[against].max()
+    ends = means[means[against] == end].set_index("backend")[quantity]
+    drawn = curves[curves.seed.notna()].groupby("backend").seed.nunique()
+    lowest, highest = ends.idxmin(), ends.idxmax()
+    return (
+        f"A panel for each of {len(ends)} backends, with {baseline}'s mean dashed in the others'; "
+        f"up to {drawn.max()} single seeds of each are faint. At {against} {end:,} the means lie "
+        f"between {ends[lowest]:.4g} ({lowest}) and {ends[highest]:.4g} ({highest})."
+    )
