@@ -5,7 +5,17 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from opproof.summary import accuracy, findings, overview, speed, training, verdicts
+from opproof.summary import (
+    accuracy,
+    findings,
+    overall,
+    overview,
+    speed,
+    training,
+    training_compared,
+    verdicts,
+)
+from opproof.summary.headlines import headlines
 from opproof.summary.table import Section
 
 _DIRECTIONS = ("forward", "backward")
@@ -13,15 +23,19 @@ _DIRECTIONS = ("forward", "backward")
 
 def sections(summary: dict[str, Any]) -> list[Section]:
     """Return the sections, in order, of which there is something to show."""
-    every = (module.section(summary) for module in (accuracy, findings, speed, training))
+    every = (
+        module.section(summary)
+        for module in (training_compared, accuracy, findings, speed, training)
+    )
     return [section for section in every if section.tables]
 
 
 def as_markdown(summary: dict[str, Any]) -> str:
-    """Return the first table with its notes and what it is of, then the sections."""
-    columns = list(overview.COLUMNS.values())
-    lines = _table(columns, [list(row.values()) for row in overview.rows(summary)])
-    lines += ["", *(f"- {note}" for note in overview.notes(summary)), "", overview.caption(summary)]
+    """Return the verdicts, the table with its notes and what it is of, then the sections."""
+    lines = [f"- **{name}**: {verdict}" for name, verdict in headlines(summary)]
+    lines += ["", *_table(overall.columns(summary), overall.rows(summary))]
+    lines += ["", *(f"- {note}" for note in overview.notes(summary))]
+    lines += ["", f"{overview.subject(summary)} {overall.CAPTION}"]
     for section in sections(summary):
         lines += ["", f"## {section.title}", "", section.text]
         for table in section.tables:
@@ -55,19 +69,35 @@ def _figures(summary: dict[str, Any], backend: dict[str, Any]) -> dict[str, Any]
         "accuracy_high": trained.get("high"),
         "seeds_ok": backend["seeds_ok"],
         "seeds_planned": backend["seeds_planned"],
+        **_comparison(backend["comparison"]),
         "seconds_per_epoch": training["seconds_per_epoch"],
         **_ratios(summary, backend["name"]),
         "notes": "; ".join(overview.notes_on(summary, backend)),
     }
 
 
+def _comparison(comparison: dict[str, Any] | None) -> dict[str, Any]:
+    """Return what the runs are beside the baseline's; of the baseline, nothing."""
+    found = comparison or {"churn": {}, "flags": []}
+    figures = {
+        f"difference_{key}" if key in ("mean", "low", "high") else key: found.get(key)
+        for key in ("mean", "low", "high", "p_equivalent", "p_different", "provable_margin")
+    }
+    churn = {
+        f"churn_{epoch}": (found["churn"].get(epoch) or {}).get("mean")
+        for epoch in ("first_epoch", "last_epoch")
+    }
+    flags = "; ".join(found["flags"]) or None
+    return {"training_verdict": found.get("verdict"), **figures, **churn, "flags": flags}
+
+
 def _ratios(summary: dict[str, Any], backend: str) -> dict[str, float | None]:
     """Return the ratios for 1e6 values with their intervals; none for torch, their yardstick."""
     figures = {}
     for direction in _DIRECTIONS:
-        ratio = speed.ratio_of_a_million(summary, backend, direction) or {}
+        row = speed.row_of_a_million(summary, backend, direction)
         for name in ("mean", "low", "high"):
-            figures[f"ratio_{direction}_1e6_{name}"] = ratio.get(name)
+            figures[f"ratio_{direction}_1e6_{name}"] = row["ratio"][name] if row else None
     return figures
 
 

@@ -6,6 +6,14 @@ from typing import Any
 from opproof.summary import overview, speed, training, verdicts
 from opproof.summary.table import NOTHING, with_interval
 
+CAPTION = (
+    "ULP: largest float32 error on [-12, 12], forward/backward. Seeds: trained to the end/planned. "
+    "Churn: of 10,000 predictions, how many differ from the baseline's after the first/last epoch. "
+    "Operator's speed-up: torch's time over the backend's for 1e6 values, forward / backward; "
+    "training's: the reference loop's over the engine's; above 1 is faster. s/epoch: indicative, "
+    "runs may have shared the machine. GPU and memory: of the training jobs, where there was one."
+)
+
 _MEBI = 2**20
 
 
@@ -36,18 +44,6 @@ def rows(summary: dict[str, Any]) -> list[list[str]]:
         [*_cells(summary, backend, cells)]
         for backend, cells in zip(summary["results"]["backends"], short, strict=True)
     ]
-
-
-def caption() -> str:
-    """Say what the columns are."""
-    return (
-        "ULP: largest float32 error on [-12, 12], forward/backward. Seeds: trained to the end of "
-        "those planned. Churn: predictions that differ from the baseline's after the first and the "
-        "last epoch, of 10,000. Operator's speed-up: torch's time over the backend's for 1e6 "
-        "values, forward and backward; training's: the reference loop's over the engine's; above 1 "
-        "is faster. s/epoch: indicative, runs may have shared the machine. GPU and memory: of the "
-        "training jobs."
-    )
 
 
 def _cells(

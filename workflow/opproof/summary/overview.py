@@ -6,6 +6,7 @@ from typing import Any
 from opproof.summary import accuracy, speed, training, verdicts
 from opproof.summary.table import NOTHING, number
 
+# What has room on a terminal.
 COLUMNS = {
     "backend": "backend",
     "verdict": "verdict",
@@ -13,7 +14,7 @@ COLUMNS = {
     "accuracy": "accuracy, %",
     "interval": "95 % interval",
     "seeds": "seeds",
-    "time": "s/epoch",
+    "training": "training",
     "speed": "speed",
 }
 # How many reasons that runs failed for are told, and how many seeds of each: of thousands of runs
@@ -21,13 +22,13 @@ COLUMNS = {
 _REASONS, _SEEDS = 5, 10
 _FOOTNOTE = (
     "ULP: largest float32 error on [-12, 12], forward/backward; seeds: trained to the end/planned; "
-    "s/epoch: indicative, runs may have shared the machine; speed: torch's time over the "
-    "backend's for 1e6 values, forward/backward, above 1 where the backend is faster"
+    "training: accuracy against the baseline's, by seed; speed: torch's time over the backend's "
+    "for 1e6 values, forward/backward, above 1 where the backend is faster"
 )
 
 
 def rows(summary: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row per backend, keyed as COLUMNS, worded for a reader."""
+    """Return a row per backend, worded for a reader; keys as in COLUMNS, and time per epoch."""
     training = summary["measurements"]["training"]
     return [
         {
@@ -37,6 +38,7 @@ def rows(summary: dict[str, Any]) -> list[dict[str, str]]:
             "accuracy": _mean(backend["accuracy"]),
             "interval": _interval(backend["accuracy"]),
             "seeds": f"{backend['seeds_ok']}/{backend['seeds_planned']}",
+            "training": _training(summary, backend),
             "time": _seconds(training[backend["name"]]["seconds_per_epoch"]),
             "speed": _speed(summary, backend["name"]),
         }
@@ -64,6 +66,7 @@ def notes(summary: dict[str, Any]) -> list[str]:
 def notes_on(summary: dict[str, Any], backend: dict[str, Any]) -> list[str]:
     """Return the notes on one backend: its verdict, its runs, its timing."""
     found = [*verdicts.notes(backend["verification"]), *_run_failures(backend)]
+    found += [f"FLAGGED: {flag}" for flag in (backend["comparison"] or {"flags": []})["flags"]]
     for name, error, line in _timing_errors(summary):
         # Of what can't be used at all, verification has said so.
         if name == backend["name"] and not any(note.endswith(error) for note in found):
@@ -72,19 +75,31 @@ def notes_on(summary: dict[str, Any], backend: dict[str, Any]) -> list[str]:
 
 
 def caption(summary: dict[str, Any]) -> str:
-    """Say in one line what the figures are of."""
+    """Say in one line what the figures are of, and what is in the columns."""
+    return f"{subject(summary)} {_FOOTNOTE}."
+
+
+def subject(summary: dict[str, Any]) -> str:
+    """Say what was trained, and how."""
     results = summary["results"]
     train = results["train"]
     devices = sorted({device for backend in results["backends"] for device in backend["devices"]})
     return (
         f"LeNet-5 on MNIST, epochs {train['epochs']}, batch size {train['batch_size']}, NAdam "
         f"{train['learning_rate']:g}, engine {results['engine']}, {results['precision']}, "
-        f"device {' and '.join(devices) or 'none'}. {_FOOTNOTE}."
+        f"device {' and '.join(devices) or 'none'}."
     )
 
 
 def _timing_errors(summary: dict[str, Any]) -> list[tuple[str | None, str, str]]:
     return [*speed.errors(summary), *training.errors(summary)]
+
+
+def _training(summary: dict[str, Any], backend: dict[str, Any]) -> str:
+    if backend["name"] == summary["results"]["baseline"]:
+        return "baseline"
+    found = backend["comparison"]
+    return (found["verdict"] or NOTHING) + "!" * bool(found["flags"])
 
 
 def _mean(accuracy: dict[str, Any] | None) -> str:
@@ -104,8 +119,8 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _speed(summary: dict[str, Any], backend: str) -> str:
-    ratios = (speed.ratio_of_a_million(summary, backend, way) for way in ("forward", "backward"))
-    means = (ratio["mean"] if ratio else None for ratio in ratios)
+    timed = (speed.row_of_a_million(summary, backend, way) for way in ("forward", "backward"))
+    means = (row["ratio"]["mean"] if row else None for row in timed)
     return _pair(NOTHING if one is None else f"{one:.{1 if one >= 9.995 else 2}f}" for one in means)
 
 

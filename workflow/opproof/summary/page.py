@@ -6,7 +6,10 @@ from typing import Any
 import jinja2
 
 from opproof.paths import TEMPLATES
-from opproof.summary import formats, overview, verdicts
+from opproof.settings import from_dict
+from opproof.summary import formats, overall, overview
+from opproof.summary.headlines import headlines
+from opproof.summary.reproduction import configuration
 
 
 def render(summary: dict[str, Any]) -> str:
@@ -19,12 +22,14 @@ def render(summary: dict[str, Any]) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(
-        columns=list(overview.COLUMNS.values()),
-        rows=[list(row.values()) for row in overview.rows(summary)],
+        headlines=headlines(summary),
+        columns=overall.columns(summary),
+        rows=overall.rows(summary),
+        caption=overall.CAPTION,
+        subject=overview.subject(summary),
         notes=overview.notes(summary),
-        caption=overview.caption(summary),
         sections=formats.sections(summary),
-        verdict_in_words=verdicts.in_words,
+        configuration=configuration(from_dict(summary["provenance"]["configuration"])),
         provenance_text=json.dumps(summary["provenance"], indent=2, ensure_ascii=False),
         **summary,
     )

@@ -34,13 +34,13 @@ def section(summary: dict[str, Any]) -> Section:
     return Section("Time against torch", " ".join(_text(record)), tables)
 
 
-def ratio_of_a_million(
+def row_of_a_million(
     summary: dict[str, Any], backend: str, direction: str
-) -> dict[str, float] | None:
-    """Return {"low", "mean", "high"} for 1e6 values; None of torch, and if not timed."""
+) -> dict[str, Any] | None:
+    """Return the record's row for 1e6 values; None of torch, and if not timed."""
     record = summary["measurements"]["operators"]
     wanted = {**_MILLION, "backend": backend, "mode": "allocated", "direction": direction}
-    return next((row["ratio"] for row in _select(record, **wanted)), None)
+    return next((row for row in _select(record, **wanted) if row["ratio"]), None)
 
 
 def errors(summary: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 NOTHING = "-"
 
@@ -37,3 +38,15 @@ def number(value: float | str | None) -> str:
         return f"{value:.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def with_interval(found: dict[str, Any] | None, form: str) -> str:
+    """Word a mean and its interval, "1.25 [1.20, 1.30]", in a format such as ".2f".
+
+    `found` has "mean", "low" and "high"; the latter two are None where there is no interval.
+    """
+    if found is None:
+        return NOTHING
+    mean, low, high = found["mean"], found["low"], found["high"]
+    interval = "" if low is None else f" [{low:{form}}, {high:{form}}]"
+    return f"{mean:{form}}{interval}"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from opproof import training_time
-from opproof.summary.table import Section, Table
+from opproof.summary.table import NOTHING, Section, Table, with_interval
 
 
 def section(summary: dict[str, Any]) -> Section:
@@ -22,6 +22,22 @@ def section(summary: dict[str, Any]) -> Section:
 def errors(summary: dict[str, Any]) -> Iterator[tuple[str | None, str, str]]:
     """Yield the backend (None of all), each error that it met, and a line that says so."""
     return training_time.errors(summary["measurements"]["training_time"])
+
+
+def speed_up(summary: dict[str, Any], backend: str) -> str:
+    """Word the reference loop's time over the engine's, of as many seeds together as was timed."""
+    results, record = summary["results"], summary["measurements"]["training_time"]
+    wanted = {"measure": "ratio_to_reference", "engine": results["engine"], "backend": backend}
+    wanted |= {"arithmetic": results["precision"]}
+    found = [
+        row
+        for row in record.get("rows", [])
+        if row["error"] is None and all(row[key] == value for key, value in wanted.items())
+    ]
+    if not found:
+        return NOTHING
+    row = max(found, key=lambda row: row["seeds"])
+    return f"{with_interval({**row, 'mean': row['value']}, '.2f')} {row['verdict']}"
 
 
 def _text(record: dict[str, Any]) -> Iterator[str]:
