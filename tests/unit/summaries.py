@@ -283,7 +283,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        last = self.open[-1] if self.open else ""
+        last = next((tag for tag in reversed(self.open) if tag not in ("strong", "code")), "")
         into = {"li": self.items, "caption": self.captions}.get(last)
         if last in ("td", "th"):
             into = self.tables[-1][-1]

@@ -13,8 +13,9 @@ from scipy import stats
 
 from opproof import __main__
 from opproof.settings import Settings
-from opproof.summary import formats, overview
+from opproof.summary import formats, overall, overview
 from opproof.summary.collect import collect
+from opproof.summary.headlines import headlines
 from opproof.summary.interval import mean_with_interval
 from tests.unit.summaries import (
     BLOCKS,
@@ -203,19 +204,22 @@ def test_formats_agree(
     table_at = next(at for at, line in enumerate(terminal, start=1) if set(line) == {"─"})
     markdown = Path("results/summary.md").read_text().splitlines()
     page = Page(Path("results/report.html").read_text())
-    table = [list(row.values()) for row in overview.rows(written)]
-    assert cells_of(markdown[2:4]) == table
-    assert [re.split(r"\s{2,}", line) for line in terminal[table_at : table_at + 2]] == table
+    short = [list(row.values()) for row in overview.rows(written)]
+    assert [re.split(r"\s{2,}", line) for line in terminal[table_at : table_at + 2]] == short
+    table, verdicts = overall.rows(written), headlines(written)
+    assert markdown[:3] == [*(f"- **{name}**: {verdict}" for name, verdict in verdicts), ""]
+    assert cells_of(markdown[5:7]) == table
     assert page.tables[0][1:] == table
 
-    notes, caption = overview.notes(written), overview.caption(written)
-    assert markdown[5 : 7 + len(notes)] == [*(f"- {note}" for note in notes), "", caption]
-    assert terminal[table_at + 2 : -1] == [*notes, caption]
-    assert page.items == notes
-    assert page.captions[0] == caption
+    notes, subject = overview.notes(written), overview.subject(written)
+    described = f"{subject} {overall.CAPTION}"
+    assert markdown[8 : 10 + len(notes)] == [*(f"- {note}" for note in notes), "", described]
+    assert terminal[table_at + 2 : -1] == [*notes, overview.caption(written)]
+    assert page.items == [*(f"{name}: {verdict}" for name, verdict in verdicts), *notes]
+    assert page.captions[0] == overall.CAPTION
 
     sections = [table for section in formats.sections(written) for table in section.tables]
-    rows = [line for line in markdown[8 + len(notes) :] if line.startswith("| ")]
+    rows = [line for line in markdown[11 + len(notes) :] if line.startswith("| ")]
     assert cells_of(rows) == [
         cells
         for table in sections
@@ -237,6 +241,7 @@ def test_formats_agree(
             "accuracy_high": in_csv(accuracy["high"]),
             "seeds_ok": str(backend["seeds_ok"]),
             "seeds_planned": "3",
+            **figures_of_training(backend),
             "seconds_per_epoch": in_csv(
                 written["measurements"]["training"][name]["seconds_per_epoch"]
             ),
@@ -268,6 +273,23 @@ def figures_of_sections(written: dict[str, Any], backend: dict[str, Any]) -> dic
     return figures
 
 
+def figures_of_training(backend: dict[str, Any]) -> dict[str, str]:
+    """Return what a row of the CSV has of the comparison with the baseline."""
+    found = backend["comparison"]
+    keys = ("mean", "low", "high", "p_equivalent", "p_different", "provable_margin")
+    if found is None:
+        names = (f"difference_{key}" if len(key) < 5 else key for key in keys)
+        empty = ["training_verdict", *names, "churn_first_epoch", "churn_last_epoch", "flags"]
+        return dict.fromkeys(empty, "")
+    churn = found["churn"].items()
+    return {
+        "training_verdict": found["verdict"] or "",
+        **{f"difference_{key}" if len(key) < 5 else key: in_csv(found[key]) for key in keys},
+        **{f"churn_{epoch}": in_csv(one and one["mean"]) for epoch, one in churn},
+        "flags": "; ".join(found["flags"]),
+    }
+
+
 def in_csv(number: float | None) -> str:
     return "" if number is None else repr(number)
 
@@ -288,8 +310,10 @@ def test_figures(settings: Settings, accuracies: list[float], words: list[str]) 
     ]
     edit(BLOCKS[0], runs=runs)
     edit(BLOCKS[1], runs=runs)
-    shown = overview.rows(summarise(settings))[1]
-    assert [shown[key] for key in ("accuracy", "interval", "seeds", "time")] == words
+    written = summarise(settings)
+    shown, whole = overview.rows(written)[1], overall.rows(written)[1]
+    time = whole[overall.columns(written).index("s/epoch")]
+    assert [*(shown[key] for key in ("accuracy", "interval", "seeds")), time] == words
 
 
 @pytest.mark.parametrize(
@@ -364,10 +388,10 @@ def test_page_escapes(settings: Settings) -> None:
     page = page_of(settings)
     assert page.tags.isdisjoint({"a", "b"})
     assert page.tables[0][-1][0] == name
-    assert page.tables[1][-1][0] == name
-    assert page.tables[2] == [["property", "F.gelu", name], ["zeros", "yes", f"no: {NASTY}"]]
+    (found,) = (table for table in page.tables if table[0][0] == "property")
+    assert found == [["property", "F.gelu", name], ["zeros", "yes", f"no: {NASTY}"]]
     assert page.tables[-2][-1] == [name, "29", "0.250000", "90.00", NASTY]
-    assert page.items == [f"{name}: {NASTY}", f"{name}: seed 29: {NASTY}"]
+    assert page.items[2:] == [f"{name}: {NASTY}", f"{name}: seed 29: {NASTY}"]
 
 
 def test_a_page_of_many_runs_does_not_drown_in_them(settings: Settings) -> None:
@@ -386,9 +410,10 @@ def test_the_gpus_of_many_jobs_are_shown_from_the_lowest_to_the_highest(
     for block, percent, mib in zip(BLOCKS, (93.5, 20.2), (None, 900), strict=True):
         gpu = {"utilisation_percent": percent, "peak_memory_bytes": mib and mib * 2**20}
         edit(block, measurements={"hardware": "X", "gpu": gpu})
-    torch, mine = page_of(settings).tables[-1][1:]
-    assert torch[3:] == ["-", "-"]
-    assert mine[3:] == ["20 to 94", "900"]
+    headings, torch, mine = page_of(settings).tables[0]
+    first = headings.index("GPU, %")
+    assert torch[first : first + 2] == ["-", "-"]
+    assert mine[first : first + 2] == ["20 to 94", "900"]
 
 
 @pytest.mark.parametrize(
@@ -510,7 +535,7 @@ def test_nothing_is_cut_off(
     assert caption - header - 1 == lines
     shown = "".join("".join(printed[:caption]).split())
     for cell in (*overview.COLUMNS.values(), *overview.rows(written)[0].values()):
-        if len(cell) < 12:  # others are wrapped, and stand below each other
+        if len(cell) < 8:  # others are wrapped, and stand below each other
             assert cell.replace(" ", "") in shown
     letters = Counter(shown) - Counter("─" * columns)
     cells = (*overview.COLUMNS.values(), *overview.rows(written)[0].values())

@@ -59,7 +59,7 @@ def _cells(
     yield _churn(backend["comparison"])
     yield _speed_up(summary, name)
     yield training.speed_up(summary, name)
-    yield short["time"]
+    yield _seconds(measured["seconds_per_epoch"])
     yield _span([one["utilisation_percent"] for one in measured["gpu"]])
     yield _span([one["peak_memory_bytes"] for one in measured["gpu"]], _MEBI)
     yield str(backend["seeds_planned"] - backend["seeds_ok"])
@@ -82,6 +82,12 @@ def _speed_up(summary: dict[str, Any], name: str) -> str:
     found = (speed.row_of_a_million(summary, name, way) for way in ("forward", "backward"))
     cells = (f"{with_interval(row['ratio'], '.2f')} {row['verdict']}" for row in found if row)
     return " / ".join(cells) or NOTHING
+
+
+def _seconds(seconds: float | None) -> str:
+    if seconds is None:
+        return NOTHING
+    return f"{seconds:.3g}" if seconds < 999.5 else f"{seconds:.0f}"
 
 
 def _span(values: list[float | None], unit: int = 1) -> str:

@@ -28,8 +28,7 @@ _FOOTNOTE = (
 
 
 def rows(summary: dict[str, Any]) -> list[dict[str, str]]:
-    """Return a row per backend, worded for a reader; keys as in COLUMNS, and time per epoch."""
-    training = summary["measurements"]["training"]
+    """Return a row per backend, keyed as COLUMNS, worded for a reader."""
     return [
         {
             "backend": backend["name"],
@@ -39,7 +38,6 @@ def rows(summary: dict[str, Any]) -> list[dict[str, str]]:
             "interval": _interval(backend["accuracy"]),
             "seeds": f"{backend['seeds_ok']}/{backend['seeds_planned']}",
             "training": _training(summary, backend),
-            "time": _seconds(training[backend["name"]]["seconds_per_epoch"]),
             "speed": _speed(summary, backend["name"]),
         }
         for backend in summary["results"]["backends"]
@@ -110,12 +108,6 @@ def _interval(accuracy: dict[str, Any] | None) -> str:
     if accuracy is None or accuracy["low"] is None:
         return NOTHING
     return f"{accuracy['low']:.2f} to {accuracy['high']:.2f}"
-
-
-def _seconds(seconds: float | None) -> str:
-    if seconds is None:
-        return NOTHING
-    return f"{seconds:.3g}" if seconds < 999.5 else f"{seconds:.0f}"
 
 
 def _speed(summary: dict[str, Any], backend: str) -> str:
