@@ -172,6 +172,12 @@ def verdict(summary: Summary, said: str, *reasons: str) -> None:
     torch(summary)["verification"] |= {"verdict": said, "reasons": [*reasons]}
 
 
+def trained(summary: Summary, **changes: Any) -> None:
+    """Have tanh pass verification, and its training come to something else."""
+    tanh(summary)["verification"].update(verdict="pass", expected="pass")
+    tanh(summary).update(comparison=comparison(**changes))
+
+
 def operators(summary: Summary) -> Summary:
     return summary["measurements"]["operators"]
 
@@ -216,6 +222,14 @@ SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
     "another seed": (
         lambda s: with_runs(s, run(3), run(18)),
         ["torch: its runs are not one for each seed of the plan"],
+    ),
+    "another accuracy": (
+        lambda s: trained(s, verdict="DIFFERENT"),
+        ["tanh: its accuracy is DIFFERENT from torch's\n"],
+    ),
+    "flagged": (
+        lambda s: trained(s, verdict="EQUIVALENT", flags=["the loss at step 10 differs", "more"]),
+        ["tanh: flagged: the loss at step 10 differs\n", "tanh: flagged: more\n"],
     ),
     "mixed devices": (
         lambda s: tanh(s).update(devices=["cuda"]),
@@ -339,6 +353,13 @@ SPOILT: dict[str, tuple[Callable[[Summary], object], list[str]]] = {
 def test_good(tmp_path: Path, good: Summary, capsys: pytest.CaptureFixture[str]) -> None:
     assert check(tmp_path, good) == 0
     assert capsys.readouterr().out == "check passed: 2 backends, every run as planned\n"
+
+
+def test_what_is_expected_to_fail_may_train_to_something_else(
+    tmp_path: Path, good: Summary
+) -> None:
+    tanh(good).update(comparison=comparison(verdict="DIFFERENT", flags=["the loss differs"]))
+    assert check(tmp_path, good) == 0
 
 
 @pytest.mark.parametrize("name", ["tanh", "compile"])

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import yaml
 
-from opproof import artifact, damage
+from opproof import against, artifact, damage
 from opproof.paths import SCHEMAS
 
 # How many faults are told: Snakemake shows the log, and of thousands of runs as many may fail.
@@ -21,16 +21,23 @@ _TIMINGS = {"operators": "the operators were", "training_time": "the training wa
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of `opproof check`."""
     parser.add_argument("results", type=Path, help="folder that holds summary.json")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="SUMMARY",
+        help="an earlier summary.json: fail where something is worse than there",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     """Print what is wrong with the results; return 1 if anything is, 0 if nothing."""
     summary = artifact.read_json(args.results / "summary.json")
-    faults = list(_schema_faults(summary)) or [
+    faults = list(_schema_faults(summary, "summary.json")) or [
         *_faults(summary["results"]),
         *_device_faults(summary),
         *_timing_faults(summary),
         *_file_faults(summary, args.results),
+        *(_regressions(summary, args.against) if args.against else ()),
     ]
     for fault in faults[:_SHOWN]:
         print(f"check failed: {fault}")
@@ -41,10 +48,17 @@ def main(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _schema_faults(summary: dict[str, Any]) -> Iterator[str]:
+def _schema_faults(summary: dict[str, Any], name: str) -> Iterator[str]:
     schema = yaml.safe_load((SCHEMAS / "summary.schema.yaml").read_text())
     for error in jsonschema.Draft202012Validator(schema).iter_errors(summary):
-        yield f"summary.json: {error.json_path}: {error.message}"
+        yield f"{name}: {error.json_path}: {error.message}"
+
+
+def _regressions(summary: dict[str, Any], path: Path) -> Iterator[str]:
+    """Yield what is worse than in the earlier summary, or why that can't be told."""
+    earlier = artifact.read_json(path)
+    faults = list(_schema_faults(earlier, str(path)))
+    yield from faults or against.regressions(summary, earlier)
 
 
 def _file_faults(summary: dict[str, Any], folder: Path) -> Iterator[str]:
@@ -70,12 +84,24 @@ def _faults(results: dict[str, Any]) -> Iterator[str]:
         if backend["seeds_ok"] < backend["seeds_planned"]:
             ok, planned = backend["seeds_ok"], backend["seeds_planned"]
             yield f"{name}: only {ok} of {planned} seeds ended well"
+        if verification["expected"] == "pass":
+            yield from _training_faults(name, backend["comparison"])
         for run in backend["runs"]:
             epochs = len(run["accuracy"])
             if run["failure"]:
                 yield f"{name}: seed {run['seed']}: {run['failure']}"
             elif epochs != results["train"]["epochs"]:
                 yield f"{name}: seed {run['seed']}: {epochs} epochs are not what was planned"
+
+
+def _training_faults(name: str, comparison: dict[str, Any] | None) -> Iterator[str]:
+    """Yield that training with a backend is proven to come to something else, and what shows it."""
+    if comparison is None:
+        return
+    if comparison["verdict"] == "DIFFERENT":
+        yield f"{name}: its accuracy is DIFFERENT from {comparison['baseline']}'s"
+    for flag in comparison["flags"]:
+        yield f"{name}: flagged: {flag}"
 
 
 def _device_faults(summary: dict[str, Any]) -> Iterator[str]:
