@@ -45,7 +45,7 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Digest:
 ENGINES = " ".join(f"engines/{path.stem}" for path in (PACKAGE / "engines").glob("*.py"))
 OF_OPERATORS = {"operators", "calls", "cases", "comparison", "contenders", "memory", "tables"}
 OF_TRAINING = {"training", "gpu", "startup", "trainees", "training_tables"}
-OF_BOTH = {"blocks", "machine", "ratio"}
+OF_BOTH = {"blocks", "disturbance", "machine", "ratio"}
 RESTS_ON = {
     "build": "artifact library paths rules settings sources toolchain",
     "verify": "artifact device library operators rules settings",
@@ -63,7 +63,7 @@ RESTS_ON = {
         f"timing/__init__ {' '.join(f'timing/{name}' for name in OF_TRAINING | OF_BOTH)} {ENGINES}"
     ),
     "summary": "artifact backends paths settings training_time",
-    "check": "artifact damage paths",
+    "check": "against artifact damage paths",
 }
 WITHOUT_EFFECT = {"gpu_sampler", "train/progress", "events", "provenance", "arguments", "errors"}
 WITHOUT_EFFECT |= {"driver", "lease", "permissions", "planned"}

@@ -48,8 +48,3 @@ BACKENDS = {
         ),
     )
 }
-
-
-def baseline_of_training(engine: str) -> str:
-    """Return the name of the backend that runs by this engine are compared with."""
-    return "erf" if engine == "kernel" else BASELINE

@@ -115,6 +115,11 @@ class Settings:
         return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
 
     @property
+    def baseline(self) -> str:
+        """The name of the backend that the others' runs are compared with, by the same engine."""
+        return "erf" if self.engine == "kernel" else "torch"
+
+    @property
     def frozen_path(self) -> Path:
         """Where the controller leaves these settings for the jobs: other settings, another file."""
         name = artifact.json_digest(asdict(self))[:12]

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from opproof import artifact, provenance
-from opproof.backends import baseline_of_training
 from opproof.errors import UserError
 from opproof.settings import Backend, Settings
 from opproof.summary import comparison
@@ -32,8 +31,7 @@ def collect(
     verdicts = {backend.name: _verdict(settings, backend) for backend in settings.backends}
     blocks = {backend.name: _blocks(settings, backend) for backend in settings.backends}
     evidence = gather(settings, blocks, takers)
-    baseline = baseline_of_training(settings.engine)
-    compared = comparison.compare(evidence, baseline, settings.margin)
+    compared = comparison.compare(evidence, settings.baseline, settings.margin)
     operators = _timing(settings, "operators")
     timing = operators.pop("provenance", None)
     training_time = _timing(settings, "training")
@@ -45,7 +43,7 @@ def collect(
             "precision": settings.precision,
             "train": dataclasses.asdict(settings.train),
             "seeds": list(settings.seeds),
-            "baseline": baseline,
+            "baseline": settings.baseline,
             "yardsticks": comparison.yardsticks(evidence),
             "backends": [
                 {

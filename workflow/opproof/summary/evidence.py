@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from opproof import artifact
-from opproof.backends import baseline_of_training
 from opproof.errors import UserError
 from opproof.settings import Settings
 from opproof.summary.pairs import Arrays, Pair, churn, pair
@@ -40,7 +39,7 @@ def gather(
     takers: Sequence[Callable[[str, int, Arrays], None]],
 ) -> Evidence:
     """Return the evidence of all runs; give each also to the `takers`: backend, seed, arrays."""
-    baseline = baseline_of_training(settings.engine)
+    baseline = settings.baseline
     files = {name: _files(settings, name, of, "runs") for name, of in blocks.items()}
     controls = (
         _files(settings, baseline, blocks[baseline], "controls") if baseline in blocks else {}

@@ -20,7 +20,6 @@ from opproof import (
     planned,
     provenance,
 )
-from opproof.backends import baseline_of_training
 from opproof.engines import Engine
 from opproof.errors import BackendError, UserError
 from opproof.gpu_sampler import GpuSampler
@@ -107,7 +106,7 @@ def _train(
     """Return the entries of the seeds in the block's record, and of their controls."""
     engine = engines.create(settings.engine, settings, backend, where)
     runs = _train_seeds(settings, backend, seeds, engine, job)
-    if backend.name != baseline_of_training(settings.engine):
+    if backend.name != settings.baseline:
         return runs, []
     # An epoch: after more of them, rounding has carried every run away (see docs/measured/).
     short = dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=1))
