@@ -206,17 +206,17 @@ def test_formats_agree(
     page = Page(Path("results/report.html").read_text())
     short = [list(row.values()) for row in overview.rows(written)]
     assert [re.split(r"\s{2,}", line) for line in terminal[table_at : table_at + 2]] == short
-    table, verdicts = overall.rows(written), headlines(written)
+    whole, verdicts = overall.table(written), headlines(written)
     assert markdown[:3] == [*(f"- **{name}**: {verdict}" for name, verdict in verdicts), ""]
-    assert cells_of(markdown[5:7]) == table
-    assert page.tables[0][1:] == table
+    assert cells_of(markdown[5:7]) == whole.rows
+    assert page.tables[0] == [whole.columns, *whole.rows]
 
     notes, subject = overview.notes(written), overview.subject(written)
-    described = f"{subject} {overall.CAPTION}"
+    described = f"{subject} {whole.caption}"
     assert markdown[8 : 10 + len(notes)] == [*(f"- {note}" for note in notes), "", described]
     assert terminal[table_at + 2 : -1] == [*notes, overview.caption(written)]
     assert page.items == [*(f"{name}: {verdict}" for name, verdict in verdicts), *notes]
-    assert page.captions[0] == overall.CAPTION
+    assert page.captions[0] == whole.caption
 
     sections = [table for section in formats.sections(written) for table in section.tables]
     rows = [line for line in markdown[11 + len(notes) :] if line.startswith("| ")]
@@ -311,8 +311,8 @@ def test_figures(settings: Settings, accuracies: list[float], words: list[str]) 
     edit(BLOCKS[0], runs=runs)
     edit(BLOCKS[1], runs=runs)
     written = summarise(settings)
-    shown, whole = overview.rows(written)[1], overall.rows(written)[1]
-    time = whole[overall.columns(written).index("s/epoch")]
+    shown, whole = overview.rows(written)[1], overall.table(written)
+    time = whole.rows[1][whole.columns.index("s/epoch")]
     assert [*(shown[key] for key in ("accuracy", "interval", "seeds")), time] == words
 
 

@@ -25,6 +25,7 @@ rule summary:
     params:
         code=codebase.digest("summary"),
         seeds=SETTINGS.seeds,
+        margin=SETTINGS.margin,
     shell:
         "exec python -m opproof summary > {log:q} 2>&1"
 

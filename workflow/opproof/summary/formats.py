@@ -32,14 +32,16 @@ def sections(summary: dict[str, Any]) -> list[Section]:
 
 def as_markdown(summary: dict[str, Any]) -> str:
     """Return the verdicts, the table with its notes and what it is of, then the sections."""
+    whole = overall.table(summary)
     lines = [f"- **{name}**: {verdict}" for name, verdict in headlines(summary)]
-    lines += ["", *_table(overall.columns(summary), overall.rows(summary))]
+    lines += ["", *_table(whole.columns, whole.rows)]
     lines += ["", *(f"- {note}" for note in overview.notes(summary))]
-    lines += ["", f"{overview.subject(summary)} {overall.CAPTION}"]
+    lines += ["", f"{overview.subject(summary)} {whole.caption}"]
     for section in sections(summary):
-        lines += ["", f"## {section.title}", "", section.text]
+        lines += ["", f"## {section.title}"]
         for table in section.tables:
             lines += ["", f"**{table.caption}**", "", *_table(table.columns, table.rows)]
+        lines += ["", section.text]
     return "\n".join([*lines, ""])
 
 

@@ -19,11 +19,12 @@ def headlines(summary: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _parts(summary: dict[str, Any], backend: dict[str, Any]) -> Iterator[str]:
     yield _correctness(backend["verification"])
-    if compared := _training(backend):
+    compared = _training(backend)
+    if compared:
         yield compared
     elif backend["name"] == summary["results"]["baseline"]:
         yield "the baseline of training"
-    if backend["accuracy"]:
+    if backend["accuracy"] and not compared:
         yield f"mean accuracy {backend['accuracy']['mean']:.2f} %"
     if backend["seeds_ok"] < backend["seeds_planned"]:
         yield f"only {backend['seeds_ok']} of {_seeds(backend['seeds_planned'])} trained to the end"
@@ -60,18 +61,18 @@ def _training(backend: dict[str, Any]) -> str | None:
 
 def _correctness(verification: dict[str, Any]) -> str:
     if verdicts.in_words(verification) != "pass":
-        return verdicts.in_words(verification)
+        return f"verification: {verdicts.in_words(verification)}"
     worst = [ulp for ulp in accuracy.worst(verification).values() if ulp is not None]
-    return f"CORRECT, up to {number(max(worst))} ULP off" if worst else "CORRECT"
+    return "CORRECT" + f" (largest error {number(max(worst))} ULP)" * bool(worst)
 
 
 def _speed(summary: dict[str, Any], backend: str) -> str | None:
     found = [
-        f"{direction} {row['verdict']}, {row['ratio']['mean']:.2f}"
+        f"{direction} {row['verdict']} ({row['ratio']['mean']:.2f} times torch's speed)"
         for direction in _DIRECTIONS
         if (row := speed.row_of_a_million(summary, backend, direction))
     ]
-    return f"against torch's speed {' and '.join(found)}" if found else None
+    return ", ".join(found) or None
 
 
 def _seeds(count: int) -> str:

@@ -1,49 +1,49 @@
 """The table that has everything: a row a backend, for the page and for Markdown."""
 
 from collections.abc import Iterator
+from itertools import compress
 from typing import Any
 
 from opproof.summary import overview, speed, training, verdicts
-from opproof.summary.table import NOTHING, with_interval
+from opproof.summary.table import NOTHING, Table, with_interval
 
 CAPTION = (
-    "ULP: largest float32 error on [-12, 12], forward/backward. Seeds: trained to the end/planned. "
-    "Churn: of 10,000 predictions, how many differ from the baseline's after the first/last epoch. "
-    "Operator's speed-up: torch's time over the backend's for 1e6 values, forward / backward; "
-    "training's: the reference loop's over the engine's; above 1 is faster. s/epoch: indicative, "
-    "runs may have shared the machine. GPU and memory: of the training jobs, where there was one."
+    "[ ]: 95 % intervals. ULP: largest float32 error on [-12, 12], forward/backward. Seeds: "
+    "trained to the end/planned. Churn: of 10,000 predictions, how many differ from the baseline's "
+    "after the first/last epoch. Forward's and backward's speed-up: torch's time over the "
+    "backend's for 1e6 values; training's: the reference loop's over the engine's; above 1 is "
+    "faster. s/epoch: indicative, runs may have shared the machine."
 )
 
 _MEBI = 2**20
 
 
-def columns(summary: dict[str, Any]) -> list[str]:
-    """Return the headings."""
+def table(summary: dict[str, Any]) -> Table:
+    """Return the table, without the columns that nothing is known of."""
     baseline = summary["results"]["baseline"]
-    return [
+    columns = [
         "backend",
         "verification",
         "ULP",
-        "accuracy, % [95 %]",
+        "accuracy, %",
         "seeds",
-        f"difference from {baseline}, points [95 %]",
+        f"difference from {baseline}, points",
         "churn",
-        "operator's speed-up",
+        "forward's speed-up",
+        "backward's speed-up",
         "training's speed-up",
         "s/epoch",
         "GPU, %",
         "memory, MiB",
         "failures",
     ]
-
-
-def rows(summary: dict[str, Any]) -> list[list[str]]:
-    """Return the cells of each backend."""
     short = overview.rows(summary)
-    return [
+    rows = [
         [*_cells(summary, backend, cells)]
         for backend, cells in zip(summary["results"]["backends"], short, strict=True)
     ]
+    known = [{*cells} != {NOTHING} for cells in zip(*rows, strict=True)]
+    return Table(CAPTION, [*compress(columns, known)], [[*compress(row, known)] for row in rows])
 
 
 def _cells(
@@ -57,7 +57,8 @@ def _cells(
     yield short["seeds"]
     yield _difference(backend["comparison"])
     yield _churn(backend["comparison"])
-    yield _speed_up(summary, name)
+    yield _speed_up(summary, name, "forward")
+    yield _speed_up(summary, name, "backward")
     yield training.speed_up(summary, name)
     yield _seconds(measured["seconds_per_epoch"])
     yield _span([one["utilisation_percent"] for one in measured["gpu"]])
@@ -78,10 +79,9 @@ def _churn(comparison: dict[str, Any] | None) -> str:
     return "/".join(means) or NOTHING
 
 
-def _speed_up(summary: dict[str, Any], name: str) -> str:
-    found = (speed.row_of_a_million(summary, name, way) for way in ("forward", "backward"))
-    cells = (f"{with_interval(row['ratio'], '.2f')} {row['verdict']}" for row in found if row)
-    return " / ".join(cells) or NOTHING
+def _speed_up(summary: dict[str, Any], name: str, direction: str) -> str:
+    row = speed.row_of_a_million(summary, name, direction)
+    return f"{with_interval(row['ratio'], '.2f')} {row['verdict']}" if row else NOTHING
 
 
 def _seconds(seconds: float | None) -> str:

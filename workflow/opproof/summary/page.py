@@ -23,9 +23,7 @@ def render(summary: dict[str, Any]) -> str:
     )
     return environment.get_template("report.html.j2").render(
         headlines=headlines(summary),
-        columns=overall.columns(summary),
-        rows=overall.rows(summary),
-        caption=overall.CAPTION,
+        whole=overall.table(summary),
         subject=overview.subject(summary),
         notes=overview.notes(summary),
         sections=formats.sections(summary),
