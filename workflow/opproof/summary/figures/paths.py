@@ -6,6 +6,9 @@ from collections.abc import Iterator, Sequence
 _COMMAND = re.compile(r"([A-Za-z])([^A-Za-z]*(?:e-?\d[^A-Za-z]*)*)")
 _NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:e-?\d+)?")
 
+_NUMBERS = {"M": 2, "L": 2, "H": 1, "V": 1, "A": 7, "Z": 0}  # that a command takes
+_AGAIN = {"M": "L", "m": "l"}  # what a command without its letter is, after these
+
 
 def short(data: str, x: float = 0.0, y: float = 0.0) -> str:
     """Return path data moved by (x, y). Takes what Vega writes: M, L, H, V, A and Z, or relative.
@@ -31,8 +34,13 @@ def short(data: str, x: float = 0.0, y: float = 0.0) -> str:
 
 
 def _commands(data: str) -> Iterator[tuple[str, list[float]]]:
-    for letter, numbers in _COMMAND.findall(data):
-        yield letter, [float(number) for number in _NUMBER.findall(numbers)]
+    for letter, text in _COMMAND.findall(data):
+        numbers = [float(number) for number in _NUMBER.findall(text)]
+        size = _NUMBERS[letter.upper()]
+        if not size:
+            yield letter, []
+        for start in range(0, len(numbers), size or 1):
+            yield letter if not start else _AGAIN.get(letter, letter), numbers[start : start + size]
 
 
 def _end(

@@ -69,6 +69,10 @@ BASELINE: Form = {"color": INK, "strokeWidth": 1, "strokeDash": [3, 3], "opacity
 LIMIT: Form = {"color": VERMILION, "strokeWidth": 1.3, "strokeDash": [2, 2]}
 
 
+# Of a row of strips, that have no grid behind them.
+STRIP_AXIS: Form = {"grid": False, "ticks": True, "tickCount": 5, "tickColor": INK}
+
+
 def below_key(drawn: Any, axes: str, *entries: tuple[str, Form, str]) -> Any:
     """Return what is drawn below a key: what the axes are, and what marks stand for.
 

@@ -1,0 +1,73 @@
+"""Rows below one another: each a name, words, and on a strip values, their mean, its interval."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from opproof.summary.figures import theme
+
+_HEADING, _STRIP, _GAP = 18, 22, 8
+_ROW = _HEADING + _STRIP + _GAP
+
+DOT: theme.Form = {"color": theme.BLUE, "filled": True, "size": 24, "opacity": 0.7}
+GROUND: theme.Form = {"color": theme.INK, "opacity": 0.06}
+MEAN: theme.Form = {
+    "color": theme.INK,
+    "filled": True,
+    "shape": "diamond",
+    "size": 80,
+    "opacity": 1,
+}
+INTERVAL: theme.Form = {"color": theme.INK, "strokeWidth": 2}
+
+# Values of a row are spread over its strip so that few of them meet: in the golden ratio, as any
+# number of them then lies evenly.
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def chart(data: pd.DataFrame, single: str, x: alt.X, limits: list[float]) -> Any:
+    """Return the rows above the axis of x, which has its scale too, dashed at the limits.
+
+    data: of each row first its mean, where the column named `single` is missing, with `backend`,
+    `words`, `value`, `low` and `high` (missing without an interval); then its single values.
+    """
+    means = data[single].isna()
+    row, number = means.cumsum() - 1, data.groupby(means.cumsum()).cumcount()
+    middle = _ROW * row + _HEADING + _STRIP / 2
+    lift = 0.8 * _STRIP * (number * _GOLDEN % 1 - 0.5)
+    top = middle - _STRIP / 2
+    placed = data.assign(
+        y=middle + lift.where(~means, 0), top=top, bottom=top + _STRIP, heading=top - 8
+    )
+
+    def at(column: str) -> alt.X:
+        return alt.X(f"{column}:Q", title=None, scale=x["scale"], axis=x["axis"])
+
+    def down(column: str) -> alt.Y:
+        return alt.Y(f"{column}:Q", scale=None, axis=None)
+
+    values = alt.Chart(placed[~means])
+    rows = alt.Chart(placed[means])
+    texts = rows.encode(down("heading"))
+    layers = alt.layer(
+        rows.mark_rect(**GROUND).encode(down("top"), alt.Y2("bottom")),
+        *(
+            rows.transform_calculate(limit=str(limit))
+            .mark_rule(**theme.LIMIT)
+            .encode(at("limit"), down("top"), alt.Y2("bottom"))
+            for limit in limits
+        ),
+        values.mark_point(**DOT).encode(at("value"), down("y")),
+        rows.transform_filter("isValid(datum.low)")
+        .mark_rule(**INTERVAL)
+        .encode(at("low"), down("y"), alt.X2("high")),
+        rows.mark_point(**MEAN).encode(at("value"), down("y")),
+        texts.mark_text(align="left", baseline="middle", fontWeight="bold").encode(
+            x=alt.value(0), text="backend:N"
+        ),
+        texts.mark_text(align="right", baseline="middle").encode(
+            x=alt.value(theme.WIDTH), text="words:N"
+        ),
+    )
+    return layers.properties(width=theme.WIDTH, height=_ROW * int(means.sum()))
