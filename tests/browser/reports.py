@@ -100,7 +100,7 @@ def write(folder: Path) -> dict[str, Path]:
         here.mkdir()
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(here)
-            summary.write(collect(arrange()), Path("results"))
+            summary.write(arrange(), Path("results"))
         paths[arrange.__name__] = here / "results" / "report.html"
     return paths
 

@@ -297,7 +297,7 @@ def in_csv_file() -> list[dict[str, str]]:
 
 
 def page_of(settings: Settings) -> Page:
-    return Page(summary.page.render(collect(settings)))
+    return Page(summary.page.render(collect(settings), []))
 
 
 def summarise(settings: Settings, *options: str) -> dict[str, Any]:

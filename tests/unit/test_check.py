@@ -15,7 +15,7 @@ CHURN = {
     "first_epoch": {"mean": 0.5, "low": 0.0, "high": 1.0, "confidence": 0.95},
     "last_epoch": None,
 }
-BESIDE = ("summary.csv", "summary.md", "report.html")  # each holds its name
+BESIDE = ("summary.csv", "summary.md", "report.html", "curves.parquet")  # each holds its name
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ RESTS_ON = {
         "artifact backends device lenet library mnist operators rules settings training_time "
         f"timing/__init__ {' '.join(f'timing/{name}' for name in OF_TRAINING | OF_BOTH)} {ENGINES}"
     ),
-    "summary": "artifact backends paths settings training_time",
+    "summary": "artifact backends mnist paths settings training_time",
     "check": "against artifact damage paths",
 }
 WITHOUT_EFFECT = {"gpu_sampler", "train/progress", "events", "provenance", "arguments", "errors"}

@@ -11,9 +11,18 @@ rule summary:
             "<results>/summary.csv",
             caption="../report/summary.rst",
             category="Summary",
+            labels={"table": "summary"},
         ),
         markdown="<results>/summary.md",
         page="<results>/report.html",
+        curves="<results>/curves.parquet",
+        figures=report(
+            directory("<results>/figures"),
+            patterns=["{figure}.svg"],
+            caption="../report/figures.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
     log:
         "<logs>/summary.log",
     benchmark:

@@ -1,6 +1,7 @@
-"""The summary stage: aggregates what there is into summary.{json,csv,md} and report.html."""
+"""The summary stage: aggregates what there is into tables, figures and a page."""
 
 import argparse
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from opproof import arguments, artifact
-from opproof.summary import formats, overview, page
+from opproof.settings import Settings
+from opproof.summary import formats, overview, page, parquet
 from opproof.summary.collect import collect
+from opproof.summary.curves import Curves
+from opproof.summary.figures import figures
 
 # What takes less room where there is less, as in a log of 80 columns, so that nothing is cut off:
 # the gaps between columns, and columns that are wrapped, to so many characters at least.
@@ -37,27 +41,36 @@ def main(args: argparse.Namespace) -> int:
     if args.show:
         show(artifact.read_json(output / "summary.json"), output)
         return 0
-    summary = collect(settings)
     if args.partial:
         # Not in the place of the whole summary, which Snakemake would then take for done.
         output = output / "partial-summary"
-    write(summary, output)
+    summary = write(settings, output)
     show(summary, output)
     return 0
 
 
-def write(summary: dict[str, Any], folder: Path) -> None:
-    """Write the summary's files, and their digests into summary.json.
+def write(settings: Settings, folder: Path) -> dict[str, Any]:
+    """Write the files of the summary of what there is, their digests into summary.json; return it.
 
     Raises UserError if they can't be written.
     """
+    curves, parquet_file = Curves(settings), folder / "curves.parquet"
+    with parquet.writing(parquet_file, settings) as add:
+        summary = collect(settings, (curves.add, add))
+    drawn = figures(summary, curves.frames())
     texts = {
         "summary.csv": formats.as_csv(summary),
         "summary.md": formats.as_markdown(summary),
-        "report.html": page.render(summary),
+        "report.html": page.render(summary, drawn),
+        **{f"figures/{figure.name}.svg": figure.svg for figure in drawn},
+        **{f"figures/{figure.name}.csv": figure.as_csv() for figure in drawn},
     }
+    shutil.rmtree(folder / "figures", ignore_errors=True)  # those of before, which may be others
+    (folder / "figures").mkdir()
     files = {name: artifact.write_bytes(folder / name, texts[name].encode()) for name in texts}
+    files[parquet_file.name] = artifact.file_digest(parquet_file)
     artifact.write_json(folder / "summary.json", {**summary, "files": files})
+    return summary
 
 
 def show(summary: dict[str, Any], folder: Path) -> None:
