@@ -7,7 +7,6 @@ import pytest
 
 from opproof import config, summary
 from opproof.settings import Settings
-from opproof.summary.collect import collect
 from tests.unit.summaries import (
     HOLDS,
     NASTY,

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from scipy import stats
 
-from opproof import __main__
+from opproof import __main__, config
 from opproof.settings import Settings
 from opproof.summary import formats, overall, overview
 from opproof.summary.collect import collect
 from opproof.summary.headlines import headlines
 from opproof.summary.interval import mean_with_interval
+from opproof.summary.reproduction import configuration
 from tests.unit.summaries import (
     BLOCKS,
     DAMAGED,
@@ -44,6 +46,7 @@ from tests.unit.summaries import (
     unusable,
     verified,
 )
+from tests.unit.test_settings import EVERY_KEY
 
 __all__ = ["settings"]
 
@@ -565,3 +568,11 @@ def test_nothing_is_cut_off(
     letters = Counter(shown) - Counter("─" * columns)
     cells = (*overview.COLUMNS.values(), *overview.rows(written)[0].values())
     assert letters == Counter("".join("".join(cells).split()))
+
+
+def test_the_configuration_on_the_page_gives_the_same_settings(settings: Settings) -> None:
+    page = page_of(settings)
+    assert page.tags >= {"pre", "code"}
+    for raw in ({}, EVERY_KEY):
+        expected = config.resolve(raw)
+        assert config.resolve(yaml.safe_load(configuration(expected))) == expected
