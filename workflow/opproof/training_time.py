@@ -39,12 +39,22 @@ def rows(record: dict[str, Any]) -> Iterator[list[str]]:
     found: dict[tuple[str, str], dict[str, str]] = {}
     for row in record["rows"]:
         if row["error"] is None:
-            line = found.setdefault((row["measure"], _engine(row, record["precision"])), {})
+            line = found.setdefault((row["measure"], trained_by(row, record["precision"])), {})
             line[row["backend"] or _ANY] = _figure(row)
     for measure in record["measures"]:
         for (of, engine), cells in found.items():
             if of == measure:
                 yield [heading(of), engine, *(cells.get(name, NOTHING) for name in backends)]
+
+
+def trained_by(row: dict[str, Any], precision: str) -> str:
+    """Return how a row's engine is called, with what is not as usual: "kernel, 4 seeds"."""
+    if row["engine"] is None:
+        return _ANY
+    words = [row["engine"]]
+    words += [row["arithmetic"]] if row["arithmetic"] != precision else []
+    words += [f"{row['seeds']} seeds"] if row["seeds"] > 1 else []
+    return ", ".join(words)
 
 
 def definitions(record: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -69,15 +79,6 @@ def errors(record: dict[str, Any]) -> Iterator[tuple[str | None, str, str]]:
 def _backends(record: dict[str, Any]) -> list[str]:
     names = dict.fromkeys(row["backend"] for row in record["rows"] if row["error"] is None)
     return [*filter(None, names), *([_ANY] if None in names else [])]
-
-
-def _engine(row: dict[str, Any], precision: str) -> str:
-    if row["engine"] is None:
-        return _ANY
-    words = [row["engine"]]
-    words += [row["arithmetic"]] if row["arithmetic"] != precision else []
-    words += [f"{row['seeds']} seeds"] if row["seeds"] > 1 else []
-    return ", ".join(words)
 
 
 def _figure(row: dict[str, Any]) -> str:

@@ -7,10 +7,7 @@ import pandas as pd
 
 from opproof import events, mnist
 from opproof.settings import Settings
-
-# Of a curve that is drawn, and of all that are: what a page of 1 MB has room for.
-_POINTS, _ALL_POINTS = 200, 12_000
-_FEWEST_POINTS = 25
+from opproof.summary import points
 
 # The band holds the middle 90 % of the seeds: it shows how far runs spread, however many there are,
 # and one that went astray does not widen it, as it would a standard deviation.
@@ -33,11 +30,11 @@ class Curves:
 
     def __init__(self, settings: Settings) -> None:
         epochs = settings.train.epochs
-        points = _points_of_a_curve(settings)
+        most = _points_of_a_curve(settings)
         self._settings = settings
         self._ends = {
-            "loss": _ends(epochs * mnist.steps_per_epoch(settings.train.batch_size), points),
-            "accuracy": _ends(epochs, points),
+            "loss": _ends(epochs * mnist.steps_per_epoch(settings.train.batch_size), most),
+            "accuracy": _ends(epochs, most),
         }
         self._runs = {backend.name: _Runs() for backend in settings.backends}
 
@@ -79,15 +76,15 @@ class Curves:
 
 
 def _points_of_a_curve(settings: Settings) -> int:
-    """Return the most points of a curve: fewer where there are many backends, each with a panel."""
+    """Return the most points of a curve; each backend has a panel."""
     drawn = sum(events.always_written(settings, seed) for seed in settings.seeds)
     curves = len(settings.backends) * (drawn + len(("mean", "low", "high", "the baseline's mean")))
-    return min(_POINTS, max(_FEWEST_POINTS, _ALL_POINTS // curves))
+    return points.of_a_curve(curves)
 
 
-def _ends(length: int, points: int) -> np.ndarray:
+def _ends(length: int, most: int) -> np.ndarray:
     """Return where the spans end, of `length` values, that are as equal as can be; ascending."""
-    count = min(points, length)
+    count = min(most, length)
     return np.arange(1, count + 1) * length // count
 
 

@@ -1,23 +1,32 @@
-"""The figures of the report, a module each."""
+"""The figures of the report, each with its data."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
 from opproof.summary.figures.accuracy import accuracy
+from opproof.summary.figures.bandwidth import bandwidth
+from opproof.summary.figures.blocks import blocks
 from opproof.summary.figures.differences import differences
 from opproof.summary.figures.figure import Figure
+from opproof.summary.figures.ladder import ladder
 from opproof.summary.figures.loss import loss
+from opproof.summary.figures.ulp import ulp
 
 __all__ = ["Figure", "figures"]
 
 
-def figures(summary: dict[str, Any], curves: dict[str, pd.DataFrame]) -> list[Figure]:
-    """Return those of which there is something to draw; `curves` as of summary/curves.py."""
-    results = summary["results"]
-    drawn = (
-        loss(curves["loss"], results["baseline"]),
-        accuracy(curves["accuracy"], results["baseline"]),
+def figures(summary: dict[str, Any], curves: Mapping[str, pd.DataFrame]) -> list[Figure]:
+    """Return those for which there is data; `curves` as of Curves.frames()."""
+    results, measurements = summary["results"], summary["measurements"]
+    every = (
         differences(results["backends"]),
+        accuracy(curves["accuracy"], results["baseline"]),
+        loss(curves["loss"], results["baseline"]),
+        ulp(summary),
+        blocks(summary),
+        bandwidth(measurements["operators"]),
+        ladder(measurements["training_time"]),
     )
-    return [figure for figure in drawn if figure]
+    return [figure for figure in every if figure]

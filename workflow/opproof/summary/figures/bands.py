@@ -5,7 +5,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from opproof.summary.figures import panels, theme
+from opproof.summary.figures import theme
+from opproof.summary.figures.panels import panels
 
 _FEW = 20  # so many points, or fewer, are marked: a line alone would hide how few they are
 _BASELINE_MEAN = "mean_of_baseline"
@@ -44,7 +45,7 @@ def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, ba
         .encode(x, at(_BASELINE_MEAN)),
     )
     return theme.below_key(
-        panels.of_backends(layers, [*curves.backend.unique()]),
+        panels(layers, "backend", [*curves.backend.unique()]),
         axes,
         ("rule", theme.LINE, "mean over seeds"),
         ("rule", theme.BASELINE, f"mean of {baseline}"),

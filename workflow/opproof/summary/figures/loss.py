@@ -3,10 +3,8 @@
 import altair as alt
 import pandas as pd
 
-from opproof.summary.figures import bands
+from opproof.summary.figures import bands, theme
 from opproof.summary.figures.figure import Figure, draw
-
-_TICKS = [digit * 10.0**power for power in range(-12, 3) for digit in (1, 3)]
 
 
 def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
@@ -19,7 +17,10 @@ def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
         "training loss, log scale, by step",
         alt.X("step:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(nice=False)),
         "loss",
-        alt.Y(scale=alt.Scale(type="log", nice=False), axis=alt.Axis(values=_TICKS)),
+        alt.Y(
+            scale=alt.Scale(type="log", nice=False),
+            axis=alt.Axis(values=theme.log_ticks(data.loss)),
+        ),
         baseline,
     )
     return draw(

@@ -26,13 +26,18 @@ INTERVAL: theme.Form = {"color": theme.INK, "strokeWidth": 2}
 _GOLDEN = (5**0.5 - 1) / 2
 
 
-def chart(data: pd.DataFrame, single: str, x: alt.X, limits: list[float]) -> Any:
+def chart(
+    data: pd.DataFrame, single: str | None, x: alt.X, limits: list[float], bars: bool = False
+) -> Any:
     """Return the rows above the axis of x, which has its scale too, dashed at the limits.
 
+    With bars from the first limit to the means, if wanted.
+
     data: of each row first its mean, where the column named `single` is missing, with `backend`,
-    `words`, `value`, `low` and `high` (missing without an interval); then its single values.
+    `words`, `value`, `low` and `high` (missing without an interval); then its single values. Without
+    `single` there are means alone.
     """
-    means = data[single].isna()
+    means = data[single].isna() if single else pd.Series(True, index=data.index)
     row, number = means.cumsum() - 1, data.groupby(means.cumsum()).cumcount()
     middle = _ROW * row + _HEADING + _STRIP / 2
     lift = 0.8 * _STRIP * (number * _GOLDEN % 1 - 0.5)
@@ -52,6 +57,12 @@ def chart(data: pd.DataFrame, single: str, x: alt.X, limits: list[float]) -> Any
     texts = rows.encode(down("heading"))
     layers = alt.layer(
         rows.mark_rect(**GROUND).encode(down("top"), alt.Y2("bottom")),
+        *[
+            rows.transform_calculate(limit=str(limits[0]))
+            .mark_rect(**theme.BAND)
+            .encode(at("limit"), down("top"), alt.X2("value"), alt.Y2("bottom"))
+        ]
+        * bars,
         *(
             rows.transform_calculate(limit=str(limit))
             .mark_rule(**theme.LIMIT)

@@ -4,9 +4,11 @@ A backend is blue, in a panel or a row of its own with its name; what it is held
 in the colour of the text (F.gelu, the baseline) or in vermilion (a limit, as the margin).
 """
 
+import math
 from typing import Any
 
 import altair as alt
+import pandas as pd
 
 from opproof.summary.figures.svg import INK
 
@@ -56,6 +58,7 @@ def applied(chart: Any) -> Any:
             labelPadding=3,
             title=None,
         )
+        .configure_title(color=INK, fontSize=13, anchor="start", offset=4)
         .configure_text(color=INK, fontSize=12)
         .configure_rule(color=INK)
     )
@@ -63,6 +66,7 @@ def applied(chart: Any) -> Any:
 
 # What a form stands for in every figure.
 LINE: Form = {"color": BLUE, "strokeWidth": 1.8}
+POINT: Form = {"color": BLUE, "filled": True, "size": 22, "opacity": 1}
 FAINT: Form = {"color": BLUE, "strokeWidth": 0.8, "opacity": 0.35}
 BAND: Form = {"color": BLUE, "opacity": 0.22}
 BASELINE: Form = {"color": INK, "strokeWidth": 1, "strokeDash": [3, 3], "opacity": 0.85}
@@ -71,6 +75,26 @@ LIMIT: Form = {"color": VERMILION, "strokeWidth": 1.3, "strokeDash": [2, 2]}
 
 # Of a row of strips, that have no grid behind them.
 STRIP_AXIS: Form = {"grid": False, "ticks": True, "tickCount": 5, "tickColor": INK}
+
+TIMES = "\N{MULTIPLICATION SIGN}"
+WITH_TIMES = f"datum.label + '{TIMES}'"  # the labels of an axis of ratios
+
+
+def log_ticks(values: pd.Series) -> list[float]:
+    """Return round numbers within the range of positive values, for a log axis: three or more."""
+    low, high = values.min(), values.max()
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in (
+        (1,),
+        (1, 3),
+        (1, 2, 5),
+        (1, 1.5, 2, 3, 5, 7),
+        [tenth / 10 for tenth in range(10, 100)],
+    ):
+        ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
+        if sum(low <= tick <= high for tick in ticks) >= 3:
+            break
+    return ticks
 
 
 def below_key(drawn: Any, axes: str, *entries: tuple[str, Form, str]) -> Any:

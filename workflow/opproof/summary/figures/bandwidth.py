@@ -1,0 +1,90 @@
+"""How fast the operators read and write memory, by size, below what copying it reaches."""
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from opproof.backends import BASELINE
+from opproof.summary.figures import theme
+from opproof.summary.figures.figure import Figure, draw
+from opproof.summary.figures.panels import panels
+
+_WANTED = {"operation": "activation", "values": "normal", "direction": "forward"}
+_GIGA = 1e9
+
+
+def bandwidth(operators: dict[str, Any]) -> Figure | None:
+    """Return the figure of timing/operators.json, None where nothing was timed."""
+    data = _data(operators)
+    if data.empty:
+        return None
+    x = alt.X(
+        "elements:Q",
+        title=None,
+        scale=alt.Scale(type="log", nice=False),
+        axis=alt.Axis(values=[10.0**power for power in range(1, 10)], format="~s"),
+    )
+    drawn = pd.concat([data[name] for name in ("bandwidth", "torch", "copy")]).dropna()
+    ticks = theme.log_ticks(drawn)
+
+    def y(column: str) -> alt.Y:
+        scale = alt.Scale(type="log", nice=False, padding=6)
+        return alt.Y(f"{column}:Q", title=None, scale=scale, axis=alt.Axis(values=ticks))
+
+    rows = alt.Chart(data)
+    others = rows.transform_filter("isValid(datum.torch)")
+    layers = alt.layer(
+        rows.mark_line(**theme.LIMIT).encode(x, y("copy")),
+        others.mark_line(**theme.BASELINE).encode(x, y("torch")),
+        rows.mark_line(**theme.LINE).encode(x, y("bandwidth")),
+        rows.mark_point(**theme.POINT).encode(x, y("bandwidth")),
+    )
+    chart = theme.below_key(
+        panels(layers, "backend", [*data.backend.unique()]),
+        "forward: GB read and written per second, by number of values, log scales",
+        ("rule", theme.LINE, "the backend"),
+        ("rule", theme.BASELINE, BASELINE),
+        ("rule", theme.LIMIT, "a copy: the measured roof"),
+    )
+    return draw("bandwidth", "Bandwidth by size", _described(data), chart, data)
+
+
+def _data(operators: dict[str, Any]) -> pd.DataFrame:
+    """Return per backend and size the bandwidth, torch's and the copy's, in GB/s."""
+    roof = {
+        row["shape"][0]: row["bytes_per_second"] / _GIGA
+        for row in operators.get("copy", [])
+        if _is_wanted(row)
+    }
+    data = pd.DataFrame(
+        [
+            {"backend": row["backend"], "elements": size, "bandwidth": share * roof[size]}
+            for row in operators.get("rows", [])
+            if _is_wanted(row) and row["mode"] == "allocated"
+            for size, share in [(row["shape"][0], row["copy_percent"] / 100)]
+        ],
+        columns=["backend", "elements", "bandwidth"],
+    )
+    of_torch = data[data.backend == BASELINE].set_index("elements").bandwidth
+    others = data.backend != BASELINE
+    return data.assign(
+        torch=data.elements.map(of_torch).where(others), copy=data.elements.map(roof)
+    )
+
+
+def _is_wanted(row: dict[str, Any]) -> bool:
+    return len(row["shape"] or ()) == 1 and all(row[key] == _WANTED[key] for key in _WANTED)
+
+
+def _described(data: pd.DataFrame) -> str:
+    largest = data[data.elements == data.elements.max()]
+    share = ", ".join(
+        f"{row.backend} {row.bandwidth / row.copy:.0%}" for row in largest.itertuples()
+    )
+    return (
+        f"A panel for each of {data.backend.nunique()} backends: bytes read and written per second "
+        "by the forward operator against the number of values, with torch's dashed, and above them "
+        f"a copy's, the most that memory allows. Share of the copy at {data.elements.max():,} "
+        f"values: {share}."
+    )

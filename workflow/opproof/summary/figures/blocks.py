@@ -1,0 +1,71 @@
+"""The time of the operators against torch's: the ratio of each round of interleaved blocks."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from opproof.summary import speed
+from opproof.summary.figures import strips, theme
+from opproof.summary.figures.figure import Figure, draw
+
+_DIRECTIONS = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
+
+
+def blocks(summary: dict[str, Any]) -> Figure | None:
+    """Return the figure of the timing of 1e6 values, None where nothing was timed."""
+    names = dict.fromkeys(
+        row["backend"] for row in summary["measurements"]["operators"].get("rows", [])
+    )
+    data = pd.DataFrame(
+        [
+            row
+            for direction in _DIRECTIONS
+            for name in names
+            for row in _rows(name, direction, speed.row_of_a_million(summary, name, direction))
+        ]
+    )
+    if data.empty:
+        return None
+    x = alt.X(
+        scale=alt.Scale(type="log", nice=False, padding=8),
+        axis=alt.Axis(
+            **theme.STRIP_AXIS, values=theme.log_ticks(data.value), labelExpr=theme.WITH_TIMES
+        ),
+    )
+    drawn = alt.vconcat(
+        *(
+            strips.chart(of, "round", x, limits=[1.0]).properties(title=_DIRECTIONS[direction])
+            for direction in _DIRECTIONS
+            if not (of := data[data.direction == direction]).empty
+        ),
+        spacing=16,
+    ).resolve_scale(x="shared")
+    chart = theme.below_key(
+        drawn,
+        "torch's time over the backend's, 1e6 values, log scale: right is faster",
+        ("point", strips.DOT, "a round of blocks"),
+        ("rule", theme.LIMIT, "as fast as torch"),
+        ("point", strips.MEAN, "geometric mean"),
+        ("rule", strips.INTERVAL, "its 95 % interval"),
+    )
+    means = data[data["round"].isna()]
+    description = (
+        "A row a backend for forward, backward and both: torch's time over the backend's for 1e6 "
+        "values, a dot for each round of interleaved blocks, and their mean with its interval, "
+        "beside a line at 1. "
+    ) + "; ".join(f"{row.backend}, {row.direction}: {row.words}" for row in means.itertuples())
+    return draw("blocks", "Time against torch, by block", description, chart, data)
+
+
+def _rows(name: str, direction: str, row: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """Yield the mean, without a round, then the rounds."""
+    if row is None:
+        return
+    of = {"direction": direction, "backend": name}
+    low, mean, high = (row["ratio"][key] for key in ("low", "mean", "high"))
+    words = f"{row['verdict']}, {mean:.2f} [{low:.2f}, {high:.2f}]"
+    yield {**of, "round": None, "value": mean, "low": low, "high": high, "words": words}
+    for number, ratio in enumerate(row["ratios"], 1):
+        yield {**of, "round": number, "value": ratio}

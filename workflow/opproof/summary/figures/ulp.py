@@ -1,0 +1,112 @@
+"""The float32 error along x, in units in the last place, with F.gelu's beside it."""
+
+from typing import Any
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from opproof.summary import points, verdicts
+from opproof.summary.figures import theme
+from opproof.summary.figures.figure import Figure, draw
+from opproof.summary.figures.panels import panels
+from opproof.summary.table import number
+
+_DIRECTIONS = ("forward", "backward")
+_LIMIT = 12.0  # of |x|: the profile's equal parts cover [-12, 12]
+
+# What is drawn at the edges: errors are from 0 to infinity, the scale is logarithmic.
+_LEAST, _MOST = 0.25, 1e9
+
+
+def ulp(summary: dict[str, Any]) -> Figure | None:
+    """Return the figure of the summary, None where nothing was verified in float32."""
+    profiles = {
+        name: {direction: errors["float32"][direction]["profile"] for direction in _DIRECTIONS}
+        for name, errors in verdicts.beside_baseline(summary, "accuracy")
+        if "profile" in errors.get("float32", {}).get("forward", {})
+    }
+    if not profiles:
+        return None
+    claims = {
+        backend["name"]: verdicts.claim(backend["verification"])
+        for backend in summary["results"]["backends"]
+    }
+    data = _data(profiles, claims)
+    chart = theme.below_key(
+        _drawn(data),
+        "largest float32 error in ULP by x, log scale",
+        ("rule", theme.LINE, "the backend"),
+        ("rule", theme.BASELINE, verdicts.F_GELU),
+        *[("rule", theme.LIMIT, "what the backend claims")] * bool(data.claimed.notna().any()),
+    )
+    return draw("ulp", "Error in ULP along x, float32", _described(profiles), chart, data)
+
+
+def _data(
+    profiles: dict[str, dict[str, list[Any]]], claims: dict[str, float | None]
+) -> pd.DataFrame:
+    """Return the errors with F.gelu's, in the others' rows, and the claims."""
+    most = points.of_a_curve(2 * len(_DIRECTIONS) * len(profiles))
+    frames = []
+    for name, of in profiles.items():
+        for direction in _DIRECTIONS:
+            x, errors = _thinned(of[direction], most)
+            frame = pd.DataFrame({"backend": name, "direction": direction, "x": x, "ulp": errors})
+            frame["ulp_of_f_gelu"] = np.nan
+            if name != verdicts.F_GELU and verdicts.F_GELU in profiles:
+                frame["ulp_of_f_gelu"] = _thinned(profiles[verdicts.F_GELU][direction], most)[1]
+            frames.append(frame.assign(claimed=claims.get(name)))
+    return pd.concat(frames, ignore_index=True).astype({"claimed": float})
+
+
+def _thinned(profile: list[Any], most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the middles of so many spans at most, and the largest errors; NaN without points."""
+    together = -(-len(profile) // most)
+    errors = np.array([np.nan if part is None else float(part) for part in profile])
+    starts = np.arange(0, len(errors), together)
+    ends = np.append(starts[1:], len(errors))
+    return (starts + ends) * _LIMIT / len(errors) - _LIMIT, np.fmax.reduceat(errors, starts)
+
+
+def _drawn(data: pd.DataFrame) -> Any:
+    panel = data.backend + ", " + data.direction
+    values = ["ulp", "ulp_of_f_gelu"]
+    clipped = data.assign(**data[values].clip(_LEAST, _MOST), panel=panel)
+    x = alt.X(
+        "x:Q", title=None, scale=alt.Scale(nice=False), axis=alt.Axis(values=[-10, -5, 0, 5, 10])
+    )
+
+    def y(column: str) -> alt.Y:
+        return alt.Y(
+            f"{column}:Q",
+            title=None,
+            scale=alt.Scale(type="log", nice=False, domainMin=_LEAST),
+            axis=alt.Axis(values=[1, 100, 1e4, 1e6, 1e8], format="~s"),
+        )
+
+    rows = alt.Chart(clipped)
+    claimed = rows.transform_filter("isValid(datum.claimed)")
+    layers = alt.layer(
+        rows.mark_line(**theme.LINE).encode(x, y("ulp")),
+        rows.mark_line(**theme.BASELINE).encode(x, y("ulp_of_f_gelu")),
+        claimed.mark_line(**theme.LIMIT).encode(x, y("claimed")),
+    )
+    return panels(layers, "panel", [*panel.unique()], columns=len(_DIRECTIONS))
+
+
+def _described(profiles: dict[str, dict[str, list[Any]]]) -> str:
+    worst = "; ".join(
+        f"{name} {' and '.join(f'{number(_worst(of[direction]))}' for direction in _DIRECTIONS)}"
+        for name, of in profiles.items()
+    )
+    return (
+        f"Two panels for each of {len(profiles)} operators, forward and backward: the largest "
+        "error in each part of [-12, 12], with F.gelu's dashed in the others'. What is below a "
+        "quarter or above 1e9 is drawn at the edge; near the derivative's root, at -0.75, units "
+        f"vanish and there is none. The largest, forward and backward, in ULP: {worst}."
+    )
+
+
+def _worst(profile: list[Any]) -> float:
+    return max(float(part) for part in profile if part is not None)
