@@ -34,8 +34,8 @@ def chart(
     With bars from the first limit to the means, if wanted.
 
     data: of each row first its mean, where the column named `single` is missing, with `backend`,
-    `words`, `value`, `low` and `high` (missing without an interval); then its single values. Without
-    `single` there are means alone.
+    `words`, `value`, `low` and `high` (missing without an interval); then its single values.
+    Without `single` there are means alone.
     """
     means = data[single].isna() if single else pd.Series(True, index=data.index)
     row, number = means.cumsum() - 1, data.groupby(means.cumsum()).cumcount()
