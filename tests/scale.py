@@ -44,7 +44,8 @@ def _at_once(self, runs, progress):
             "first_predictions": random.integers(0, 10, 10_000, dtype=np.uint8),
             "predictions": random.integers(0, 10, 10_000, dtype=np.uint8),
         }
-        yield run, RunRecord(None, arrays, {"epoch_seconds": [1.0] * epochs})
+        per_epoch = {"epoch_seconds": [1.0] * epochs, "epoch_peak_memory_bytes": [1] * epochs}
+        yield run, RunRecord(None, arrays, per_epoch)
 
 
 Trainer.train = _at_once

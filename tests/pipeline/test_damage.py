@@ -34,7 +34,7 @@ def cut_short(path: Path) -> None:
         pytest.param(
             cut_short,
             ["verify/torch.json", "train/torch/0/block.json", "summary.json"],
-            ["state/*/0/run.npz", "tensorboard/torch/seed-0/run.sha256", "config/*.json"],
+            ["state/*/0/run.npz", "tensorboard/torch/seed-0/content.sha256", "config/*.json"],
             id="cut short",
         ),
         pytest.param(

@@ -62,7 +62,7 @@ def leave(settings: Settings, name: str) -> None:
             "not_trained": None,
             "device": "cpu",
             "runs": runs,
-            "measurements": {"hardware": "CPU", "gpu": None},
+            "measurements": {"hardware": "CPU", "gpu": None, "gpu_samples": []},
             "provenance": provenance.of_job(),
         }
         artifact.write_json(Path(f"results/train/{name}/{block}/block.json"), record)

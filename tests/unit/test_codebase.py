@@ -66,7 +66,7 @@ RESTS_ON = {
     "check": "against artifact damage paths",
 }
 WITHOUT_EFFECT = {"gpu_sampler", "train/progress", "events", "provenance", "arguments", "errors"}
-WITHOUT_EFFECT |= {"driver", "lease", "permissions", "planned"}
+WITHOUT_EFFECT |= {"driver", "event_file", "event_format", "lease", "permissions", "planned"}
 
 
 @pytest.mark.parametrize(("stage", "names"), RESTS_ON.items(), ids=RESTS_ON)

@@ -433,7 +433,8 @@ def test_a_fault_of_the_machine_is_no_finding(short: None, few: Path) -> None:
 def test_event_files_that_cannot_be_written_are_a_row(
     short: None, few: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.delattr("opproof.event_format", raising=False)
+    monkeypatch.setitem(sys.modules, "opproof.event_format", None)  # as without TensorBoard
     (row,) = training._of_event_files(settings_with(few), 10)
     assert row["error"].startswith("ModuleNotFoundError: ")
     found = [*training_time.errors({"rows": [row]})]

@@ -32,6 +32,7 @@ from opproof import (
     lease,
     mnist,
     operators,
+    tensorboard,
     textbook,
     train,
 )
@@ -40,6 +41,7 @@ from opproof.engines import graph
 from opproof.engines.graph import GraphEngine
 from opproof.engines.reference import ReferenceEngine
 from opproof.errors import UserError
+from opproof.gpu_sampler import GpuSampler
 from opproof.lenet import initial_model, initial_parameters, sample_orders
 from opproof.mnist import IdxFile
 from opproof.operators import Activation
@@ -253,7 +255,7 @@ def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
         "train": {"epochs": 2, "batch_size": 64, "learning_rate": 0.003},
         "not_trained": None,
         "device": "cpu",
-        "measurements": {"hardware": "CPU", "gpu": None},
+        "measurements": {"hardware": "CPU", "gpu": None, "gpu_samples": []},
     }
     assert {"host", "started", "environment"} <= set(job)
     labels = mnist.read(few, mnist.TEST_LABELS)
@@ -267,9 +269,12 @@ def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
         assert (accuracy.dtype, accuracy.shape) == (np.float64, (2,))
         assert (predictions.dtype, predictions.shape) == (np.uint8, (200,))
         assert accuracy[-1] == 100 * (predictions == labels).mean()
-        seconds = entry.pop("measurements")["epoch_seconds"]
-        assert len(seconds) == 2
-        assert all(second > 0 for second in seconds)
+        measured = entry.pop("measurements")
+        assert measured.keys() == {"epoch_seconds", "epoch_peak_memory_bytes"}
+        assert len(measured["epoch_seconds"]) == 2
+        assert all(second > 0 for second in measured["epoch_seconds"])
+        first, second = measured["epoch_peak_memory_bytes"]
+        assert 1e8 < first <= second < 1e12, "of a process that has imported torch, in bytes"
         assert entry == {
             "seed": seed,
             "failure": None,
@@ -278,7 +283,8 @@ def test_a_block_is_recorded_whole(work: Path, few: Path) -> None:
             "file": f"seed-{seed}.npz",
             "sha256": artifact.file_digest(Path("results/train/torch/0", entry["file"])),
         }
-        assert len(list(events.folder(settings, "torch", seed).glob("events.*"))) == 1
+        folder = events.folder(settings) / "torch" / f"seed-{seed:02}"  # of 3 and 17
+        assert len(list(folder.glob("events.*"))) == 1
 
     assert [entry["seed"] for entry in controls] == [3, 17]
 
@@ -318,6 +324,21 @@ def test_event_files_are_written_once(work: Path, few: Path) -> None:
     train_all(plan(few, train={"epochs": 1}))
     assert len(written()) == 2
     assert written().isdisjoint(first)
+
+
+def test_tensorboard_has_nothing_to_add_to_a_run(
+    work: Path, few: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But the network, and, as a file of the job's own, what that took of its GPU."""
+    sample = {"seconds": 1, "utilisation_percent": 50.0, "memory_bytes": 1}
+    monkeypatch.setattr(GpuSampler, "samples", lambda self: [sample])
+    settings = plan(few)
+    train_all(settings)
+    folder = Path("results/tensorboard/torch")
+    trained = {"seed-0", "seed-1"}
+    assert {path.name for path in folder.iterdir()} == trained
+    assert tensorboard.write_missing(settings) == 2
+    assert {path.name for path in folder.iterdir()} == trained | {"job-0", "network"}
 
 
 def test_there_is_no_clock_in_the_arrays(work: Path, few: Path) -> None:
@@ -903,7 +924,7 @@ def test_the_right_to_write_is_not_checked_oftener_than_the_interval(
     counted = []
     monkeypatch.setattr(run, "_CHECK_INTERVAL", interval)
     monkeypatch.setattr(RunState, "check", lambda self: counted.append(self))
-    train_all(plan(few, seeds=[0], train={"epochs": 3}))
+    train_all(plan(few, seeds=[0], train={"epochs": 3}), "python")
     assert len(counted) == checks
 
 

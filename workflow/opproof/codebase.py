@@ -16,6 +16,8 @@ _WITHOUT_EFFECT = {
         "arguments",
         "driver",
         "errors",
+        "event_file",
+        "event_format",
         "events",
         "gpu_sampler",
         "lease",

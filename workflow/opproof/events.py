@@ -1,23 +1,29 @@
-"""TensorBoard event files of trained runs: Loss/Train per step, Accuracy/Test per epoch."""
+"""What TensorBoard shows: an event file for each run, for the GPU of each job, for each network.
 
-import shutil
+It names them by their folders, and sorts names character by character: padded numbers make that
+the order of backends and seeds.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from opproof import artifact
-from opproof.settings import Settings
+from opproof import codebase
+from opproof.event_file import EventFile
+from opproof.settings import Backend, Settings
 
 # Training jobs write the files of this many runs; more curves at once tell a reader nothing.
 _ALWAYS_WRITTEN = 30
 
-# Beside the event file: which run it is of.
-_DIGEST_FILE = "run.sha256"
+_MIB = 2**20
 
 
-def folder(settings: Settings, backend: str, seed: int) -> Path:
-    """Return the folder of a run's event file; TensorBoard shows it as BACKEND/seed-SEED."""
-    return Path(settings.output) / "tensorboard" / backend / f"seed-{seed}"
+def folder(settings: Settings) -> Path:
+    """Return the folder of all event files."""
+    return Path(settings.output) / "tensorboard"
 
 
 def always_written(settings: Settings, seed: int) -> bool:
@@ -26,29 +32,88 @@ def always_written(settings: Settings, seed: int) -> bool:
     return seed in settings.seeds[:seeds]
 
 
-def are_of(folder: Path, digest: str) -> bool:
-    """Say whether `folder` holds the event file of the run whose arrays have this SHA-256."""
-    mark = folder / _DIGEST_FILE
-    return mark.exists() and mark.read_text() == digest
+def of_run(
+    settings: Settings,
+    block: Mapping[str, Any],
+    run: Mapping[str, Any],
+    loss: Callable[[], np.ndarray],
+) -> EventFile:
+    """Return the event file BACKEND/seed-SEED of a run: what it was trained with, its curves.
 
-
-def write(folder: Path, digest: str, loss: np.ndarray, accuracy: np.ndarray) -> None:
-    """Replace the event file in `folder` by one of loss [steps] and accuracy, % [epochs].
-
-    `digest` is the SHA-256 of the run's arrays.
+    `block` and `run` are as in block.json; `loss` returns the array of the run's losses [steps].
     """
-    from torch.utils.tensorboard import SummaryWriter  # takes seconds to import
+    name = f"seed-{_padded(run['seed'], max(settings.seeds))}"
+    hyperparameters = {
+        **{key: block[key] for key in ("backend", "engine", "precision")},
+        **block["train"],
+        "seed": run["seed"],
+    }
 
-    # Written aside and renamed: a server that watches never sees half a run, nor one run twice.
-    aside = artifact.temporary(folder)
-    try:
-        with SummaryWriter(str(aside)) as writer:
-            for step, value in enumerate(loss, start=1):
-                writer.add_scalar("Loss/Train", value, step)
-            for epoch, value in enumerate(accuracy, start=1):
-                writer.add_scalar("Accuracy/Test", value, epoch)
-        (aside / _DIGEST_FILE).write_text(digest)
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    def events() -> Iterator[Any]:
+        from opproof import event_format
+
+        yield event_format.hyperparameters(hyperparameters, failed=run["failure"] is not None)
+        memory = [held / _MIB for held in run["measurements"]["epoch_peak_memory_bytes"]]
+        for tag, description, values in (
+            ("Loss/Train", "of each step", loss()),
+            ("Loss/Epoch", "the mean of Loss/Train over each epoch", run["average_loss"]),
+            ("Accuracy/Test", "after each epoch, in per cent", run["accuracy"]),
+            ("Memory/Process", "the most that the job has held by then, in MiB", memory),
+        ):
+            yield from event_format.scalars(tag, description, enumerate(values, start=1))
+
+    content = {"hyperparameters": hyperparameters, "run": run}
+    return EventFile(folder(settings) / block["backend"] / name, content, events)
+
+
+def of_job(settings: Settings, block: Mapping[str, Any], number: int) -> EventFile | None:
+    """Return the event file BACKEND/job-BLOCK of what a job took of its GPU; None without one.
+
+    `block` is as in block.json. These curves are of all the seeds that the job has trained, since
+    it was started for the last time.
+    """
+    samples = block["measurements"].get("gpu_samples")
+    if not samples:
+        return None
+    name = f"job-{_padded(number, len(settings.blocks()) - 1)}"
+    started = datetime.fromisoformat(block["provenance"]["started"]).timestamp()
+
+    def events() -> Iterator[Any]:
+        from opproof import event_format
+
+        for tag, description, key, unit in (
+            ("GPU/Utilisation", "in per cent, by seconds of the job", "utilisation_percent", 1),
+            ("GPU/Memory", "in use, in MiB, by seconds of the job", "memory_bytes", _MIB),
+        ):
+            points = [(sample["seconds"], sample[key]) for sample in samples]
+            told = ((second, value / unit) for second, value in points if value is not None)
+            yield from event_format.scalars(tag, description, told, started)
+
+    content = {"started": started, "samples": samples}
+    return EventFile(folder(settings) / block["backend"] / name, content, events)
+
+
+def of_network(settings: Settings, backend: Backend) -> EventFile:
+    """Return the event file BACKEND/network of LeNet-5's graph with the backend's operator."""
+    output = Path(settings.output)
+    batch_size = settings.train.batch_size
+
+    def events() -> Iterator[Any]:
+        from opproof import event_format, network_graph, operators
+
+        activation = operators.resolve(backend, output)
+        pooled = operators.resolve_pooled(backend, output)
+        graph = network_graph.network_graph(activation, pooled, batch_size)
+        yield event_format.graph(graph)
+
+    content = {
+        "op": backend.op,
+        "pooled": backend.pooled,
+        "batch_size": batch_size,
+        "code": [codebase.operator_digest(backend.op), codebase.digest("network_graph")],
+    }
+    return EventFile(folder(settings) / backend.name / "network", content, events)
+
+
+def _padded(number: int, largest: int) -> str:
+    return f"{number:0{len(str(largest))}}"

@@ -109,6 +109,14 @@ class Settings:
         """Return the name of the library that a backend is trained with, None if it needs none."""
         return backend.step if self.engine == "kernel" else backend.library
 
+    def plan(self) -> dict[str, Any]:
+        """Return how runs are trained, whatever the backend, as the record of a block says it."""
+        return {
+            "engine": self.engine,
+            "precision": self.precision,
+            "train": asdict(self.train),
+        }
+
     def blocks(self) -> list[tuple[int, ...]]:
         """Return the seeds of each training job of a backend; a block's number is its index."""
         size = self.seeds_per_job

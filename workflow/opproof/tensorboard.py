@@ -3,11 +3,16 @@
 import argparse
 import os
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+
+import numpy as np
 
 from opproof import arguments, artifact, events
 from opproof.errors import UserError
-from opproof.settings import Settings
+from opproof.event_file import EventFile
+from opproof.settings import Backend, Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     """Write the missing event files, then become the server."""
     settings = arguments.read_settings(args)
-    folder = Path(settings.output) / "tensorboard"
+    folder = events.folder(settings)
     written = write_missing(settings)
     if not folder.exists():
         raise UserError(f"{settings.output}: no trained run yet; run the pipeline first")
@@ -32,14 +37,49 @@ def main(args: argparse.Namespace) -> int:
 
 
 def write_missing(settings: Settings) -> int:
-    """Write the event files of trained runs that lack theirs; return how many that were."""
+    """Write the event files of trained blocks that are not there; return how many that were.
+
+    Prints a line for a network that can't be drawn.
+    """
     written = 0
-    for block in sorted((Path(settings.output) / "train").glob("*/*/block.json")):
-        record = artifact.read_json(block)
-        for run in record["runs"]:
-            folder = events.folder(settings, record["backend"], run["seed"])
-            if not events.are_of(folder, run["sha256"]):
-                arrays = artifact.read_arrays(block.parent / run["file"], run["sha256"])
-                events.write(folder, run["sha256"], arrays["loss"], arrays["accuracy"])
+    for backend in settings.backends:
+        files = [*_of_blocks(settings, backend)]
+        for file in files:
+            if not file.is_there():
+                file.write()
                 written += 1
+        if files:
+            written += _draw(settings, backend)
     return written
+
+
+def _of_blocks(settings: Settings, backend: Backend) -> Iterator[EventFile]:
+    """Yield what is to be shown of the runs and jobs of a backend, as far as they are trained."""
+    for number in range(len(settings.blocks())):
+        folder = Path(settings.output) / "train" / backend.name / str(number)
+        if not (folder / "block.json").exists():
+            continue
+        block = artifact.read_json(folder / "block.json")
+        for run in block["runs"]:
+            loss = partial(_loss, folder / run["file"], run["sha256"])
+            yield events.of_run(settings, block, run, loss)
+        if job := events.of_job(settings, block, number):
+            yield job
+
+
+def _loss(arrays: Path, digest: str) -> np.ndarray:
+    return artifact.read_arrays(arrays, digest)["loss"]
+
+
+def _draw(settings: Settings, backend: Backend) -> int:
+    """Write the graph of the network unless it is there; return how many files were written."""
+    network = events.of_network(settings, backend)
+    if network.is_there():
+        return 0
+    try:
+        network.write()
+    except Exception as error:  # somebody's code: it may raise anything, and hides no curve
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        print(f"{backend.name}: its network is not drawn: {reason}", flush=True)
+        return 0
+    return 1

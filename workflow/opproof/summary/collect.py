@@ -39,9 +39,7 @@ def collect(
     return {
         "format": FORMAT,
         "results": {
-            "engine": settings.engine,
-            "precision": settings.precision,
-            "train": dataclasses.asdict(settings.train),
+            **settings.plan(),
             "seeds": list(settings.seeds),
             "baseline": settings.baseline,
             "yardsticks": comparison.yardsticks(evidence),
@@ -111,11 +109,7 @@ def _block(settings: Settings, backend: Backend, number: int) -> dict[str, Any]:
         record = artifact.read_json(path)
     except UserError as error:
         return {"missing": str(error)}
-    wanted: dict[str, Any] = {
-        "engine": settings.engine,
-        "precision": settings.precision,
-        "train": dataclasses.asdict(settings.train),
-    }
+    wanted = settings.plan()
     if settings.device != "auto" and not record.get("not_trained"):
         wanted["device"] = settings.device
     if any(record.get(key) != value for key, value in wanted.items()):

@@ -14,7 +14,11 @@ def section(summary: dict[str, Any]) -> Section:
         return Section("Training time", record["missing"], [])
     of_measures = [
         Table("measures", training_time.columns(record), [*training_time.rows(record)]),
-        Table("what they mean", ["measure", "meaning"], [[*d] for d in training_time.definitions(record)]),
+        Table(
+            "what they mean",
+            ["measure", "meaning"],
+            [[*d] for d in training_time.definitions(record)],
+        ),
     ]
     return Section("Training time", " ".join(_text(record)), of_measures)
 

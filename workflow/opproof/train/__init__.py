@@ -64,9 +64,7 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
     job = lease.take(output, folder)
     record: dict[str, Any] = {
         "backend": backend.name,
-        "engine": settings.engine,
-        "precision": settings.precision,
-        "train": dataclasses.asdict(settings.train),
+        **settings.plan(),
         "not_trained": _refusal(settings, backend),
         "device": None,
         "runs": [],
@@ -85,7 +83,11 @@ def train_block(settings: Settings, backend: Backend, seeds: tuple[int, ...], bl
         try:
             with GpuSampler(where) as sampler:
                 record["runs"], record["controls"] = _train(settings, backend, seeds, where, job)
-            record["measurements"] = {"hardware": device.describe(where), "gpu": sampler.summary()}
+            record["measurements"] = {
+                "hardware": device.describe(where),
+                "gpu": sampler.summary(),
+                "gpu_samples": sampler.samples(),
+            }
         except BackendError as error:
             record["not_trained"] = str(error)
     job.check()
@@ -158,11 +160,11 @@ def _train_seeds(
 def _write_events(
     settings: Settings, backend: Backend, record: RunRecord, entry: dict[str, Any]
 ) -> None:
-    folder = events.folder(settings, backend.name, entry["seed"])
-    wanted = events.always_written(settings, entry["seed"])
-    if wanted and not events.are_of(folder, entry["sha256"]):
-        arrays = record.arrays
-        events.write(folder, entry["sha256"], arrays["loss"], arrays["accuracy"])
+    if events.always_written(settings, entry["seed"]):
+        block = {"backend": backend.name, **settings.plan()}
+        file = events.of_run(settings, block, entry, lambda: record.arrays["loss"])
+        if not file.is_there():
+            file.write()
 
 
 def run_digest(
@@ -180,9 +182,7 @@ def run_digest(
             "pooled": backend.pooled,
             "operator": planned.operator_digest(backend.op),
             "library": built and built["sha256"],
-            "engine": settings.engine,
-            "precision": settings.precision,
-            "train": dataclasses.asdict(settings.train),
+            **settings.plan(),
             "control": is_control,
             "device": where.type,
             "torch": torch.__version__,

@@ -1,5 +1,6 @@
 """Runs: each a function of backend, seed and settings, that survives being killed."""
 
+import resource
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ class History:
     first_predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
     predictions: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.uint8))
     epoch_seconds: list[float] = field(default_factory=list)
+    epoch_peak_memory_bytes: list[int] = field(default_factory=list)  # of the process, by then
     seconds: float = 0.0  # of the epoch that is not over
 
     @property
@@ -60,6 +62,8 @@ class History:
             self.first_predictions = self.predictions
         self.epoch_seconds.append(self.seconds)
         self.seconds = 0.0
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB
+        self.epoch_peak_memory_bytes.append(1024 * peak)
 
     def mean_loss(self, steps: int) -> float:
         """Return the mean loss of the last steps."""
@@ -80,7 +84,11 @@ class History:
             "first_predictions": self.first_predictions.numpy(),
             "predictions": self.predictions.numpy(),
         }
-        return RunRecord(failure, arrays, {"epoch_seconds": self.epoch_seconds}, final)
+        measurements = {
+            "epoch_seconds": self.epoch_seconds,
+            "epoch_peak_memory_bytes": self.epoch_peak_memory_bytes,
+        }
+        return RunRecord(failure, arrays, measurements, final)
 
 
 @dataclass

@@ -63,6 +63,7 @@ def _data(operators: dict[str, Any]) -> pd.DataFrame:
             for row in operators.get("rows", [])
             if _is_wanted(row) and row["mode"] == "allocated"
             for size, share in [(row["shape"][0], row["copy_percent"] / 100)]
+            if size in roof
         ],
         columns=["backend", "elements", "bandwidth"],
     )

@@ -53,7 +53,8 @@ def _data(training_time: dict[str, Any]) -> pd.DataFrame:
         [
             _row(", ".join(way), found)
             for way, found in by_way.items()
-            if way[0] in drawn and ("ratio_to_reference" in found or way == _YARDSTICK)
+            if way[0] in drawn and "run_seconds" in found
+            if "ratio_to_reference" in found or way == _YARDSTICK
         ]
     )
 
