@@ -91,7 +91,7 @@ def test_many_backends_share_the_points() -> None:
     curves.add("b38", 0, run(configured(), 0))
     loss = curves.frames()["loss"]
     assert [*loss.backend.unique()] == ["b38"]
-    assert len(loss) == 2 * 60
+    assert len(loss) == 2 * 40
 
 
 def test_without_runs_there_are_no_rows() -> None:

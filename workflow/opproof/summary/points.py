@@ -1,6 +1,6 @@
 """How many points a curve is drawn with: what a page of 1 MB has room for."""
 
-_OF_A_CURVE, _OF_A_FIGURE = 200, 10_000
+_OF_A_CURVE, _OF_A_FIGURE = 200, 8_000
 _FEWEST = 25
 
 

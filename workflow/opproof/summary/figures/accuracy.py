@@ -15,7 +15,7 @@ def accuracy(curves: pd.DataFrame, baseline: str) -> Figure | None:
     chart = bands.chart(
         data,
         "test accuracy, per cent, by epoch",
-        alt.X("epoch:Q", title=None, axis=alt.Axis(tickMinStep=1, tickCount=5)),
+        alt.X("epoch:Q", title=None, axis=alt.Axis(values=_ticks(data.epoch.max()), format="d")),
         "accuracy",
         alt.Y(scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
         baseline,
@@ -27,3 +27,9 @@ def accuracy(curves: pd.DataFrame, baseline: str) -> Figure | None:
         chart,
         data,
     )
+
+
+def _ticks(epochs: int) -> list[int]:
+    """Return five epochs, or those that there are."""
+    step = -(-epochs // 5)
+    return [*range(step, epochs + 1, step)]

@@ -42,7 +42,7 @@ def bandwidth(operators: dict[str, Any]) -> Figure | None:
     )
     chart = theme.below_key(
         panels(layers, "backend", [*data.backend.unique()]),
-        "forward: GB read and written per second, by number of values, log scales",
+        "forward, GB/s by number of values, log scales",
         ("rule", theme.LINE, "the backend"),
         ("rule", theme.BASELINE, BASELINE),
         ("rule", theme.LIMIT, "a copy: the measured roof"),
@@ -80,12 +80,12 @@ def _is_wanted(row: dict[str, Any]) -> bool:
 
 def _described(data: pd.DataFrame) -> str:
     largest = data[data.elements == data.elements.max()]
-    share = ", ".join(
-        f"{row.backend} {row.bandwidth / row.copy:.0%}" for row in largest.itertuples()
+    share = theme.listed(
+        [f"{row.backend} {row.bandwidth / row.copy:.0%}" for row in largest.itertuples()]
     )
     return (
         f"A panel for each of {data.backend.nunique()} backends: bytes read and written per second "
         "by the forward operator against the number of values, with torch's dashed, and above them "
         f"a copy's, the most that memory allows. Share of the copy at {data.elements.max():,} "
-        f"values: {share}."
+        f"values: {share}"
     )

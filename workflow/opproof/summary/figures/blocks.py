@@ -44,18 +44,18 @@ def blocks(summary: dict[str, Any]) -> Figure | None:
     ).resolve_scale(x="shared")
     chart = theme.below_key(
         drawn,
-        "torch's time over the backend's, 1e6 values, log scale: right is faster",
-        ("point", strips.DOT, "a round of blocks"),
-        ("rule", theme.LIMIT, "as fast as torch"),
+        "torch's time over the backend's, 1e6 values, log scale",
+        ("upright", strips.VALUE, "a round of blocks"),
+        ("rule", theme.LIMIT, "as torch; right: faster"),
         ("point", strips.MEAN, "geometric mean"),
         ("rule", strips.INTERVAL, "its 95 % interval"),
     )
     means = data[data["round"].isna()]
     description = (
         "A row a backend for forward, backward and both: torch's time over the backend's for 1e6 "
-        "values, a dot for each round of interleaved blocks, and their mean with its interval, "
+        "values, a stroke for each round of interleaved blocks, and their mean with its interval, "
         "beside a line at 1. "
-    ) + "; ".join(f"{row.backend}, {row.direction}: {row.words}" for row in means.itertuples())
+    ) + theme.listed([f"{row.backend}, {row.direction}: {row.words}" for row in means.itertuples()])
     return draw("blocks", "Time against torch, by block", description, chart, data)
 
 

@@ -29,20 +29,23 @@ def differences(backends: list[dict[str, Any]]) -> Figure | None:
         strips.chart(
             data,
             "seed",
-            alt.X(scale=alt.Scale(zero=True), axis=alt.Axis(**theme.STRIP_AXIS, labelExpr=_SIGNED)),
+            alt.X(
+                scale=alt.Scale(zero=True, nice=False, padding=12),
+                axis=alt.Axis(**theme.STRIP_AXIS, labelExpr=_SIGNED),
+            ),
             limits=[-margin, margin],
         ),
         f"test accuracy minus {baseline}'s of the same seed, percentage points",
-        ("point", strips.DOT, f"a seed (at most {_DRAWN})"),
+        ("upright", strips.VALUE, f"a seed (at most {_DRAWN})"),
         ("rule", theme.LIMIT, f"margin, ±{margin:g}"),
         ("point", strips.MEAN, "mean over all seeds"),
         ("rule", strips.INTERVAL, "its 95 % interval"),
     )
     description = (
         f"A row for each of {len(compared)} backends: its test accuracy minus {baseline}'s of the "
-        f"same seed, a dot a seed, and the mean with its interval, beside the margin of {margin:g} "
-        "percentage points on either side of 0. "
-    ) + "; ".join(f"{name}: {_words(found)}" for name, found in compared.items())
+        "same seed, a stroke a seed, and the mean with its interval, beside the margin of "
+        f"{margin:g} percentage points on either side of 0. "
+    ) + theme.listed([f"{name}: {_words(found)}" for name, found in compared.items()])
     return draw("differences", "Accuracy, paired by seed", description, chart, data)
 
 

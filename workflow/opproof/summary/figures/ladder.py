@@ -28,7 +28,7 @@ def ladder(training_time: dict[str, Any]) -> Figure | None:
     steps = training_time["steps"]
     chart = theme.below_key(
         strips.chart(data, None, x, limits=[1.0], bars=True),
-        f"times as fast as {BASELINE}'s reference loop; a run is {steps:,} steps; log scale",
+        f"times as fast as {BASELINE}'s reference loop, log scale",
         ("point", strips.MEAN, "ratio of times"),
         ("rule", strips.INTERVAL, "its 95 % interval"),
         ("rule", theme.LIMIT, "as fast as the loop"),
@@ -37,7 +37,7 @@ def ladder(training_time: dict[str, Any]) -> Figure | None:
         f"A row for each way to train, of {BASELINE} and of up to {_DRAWN} backends with a kernel "
         "engine, if there are any: how many times as fast it is as the textbook's loop, with bar "
         f"and interval, and the time of a run of {steps:,} steps. "
-    ) + "; ".join(f"{row.backend}: {row.words}" for row in data.itertuples())
+    ) + theme.listed([f"{row.backend}: {row.words}" for row in data.itertuples()])
     return draw("ladder", "Speed of training, from the loop up", description, chart, data)
 
 

@@ -15,7 +15,12 @@ def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
     chart = bands.chart(
         data,
         "training loss, log scale, by step",
-        alt.X("step:Q", title=None, axis=alt.Axis(tickCount=4), scale=alt.Scale(nice=False)),
+        alt.X(
+            "step:Q",
+            title=None,
+            axis=alt.Axis(tickCount=4, format="~s"),
+            scale=alt.Scale(nice=False),
+        ),
         "loss",
         alt.Y(
             scale=alt.Scale(type="log", nice=False),

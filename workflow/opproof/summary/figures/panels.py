@@ -20,7 +20,12 @@ def panels(layers: Any, field: str, names: Sequence[str], columns: int | None = 
     width = (theme.WIDTH - (columns - 1) * _GAP) / columns
     return (
         layers.properties(width=width, height=120 if len(names) <= _MANY else 80)
-        .facet(facet=alt.Facet(f"{field}:N", sort=list(names), title=None), columns=columns)
+        .facet(
+            facet=alt.Facet(
+                f"{field}:N", sort=list(names), title=None, header=alt.Header(labelLimit=width)
+            ),
+            columns=columns,
+        )
         .resolve_axis(x="independent")
         .properties(bounds="flush", spacing={"row": 42, "column": _GAP})
     )

@@ -10,7 +10,10 @@ from opproof.summary.figures import theme
 _HEADING, _STRIP, _GAP = 18, 22, 8
 _ROW = _HEADING + _STRIP + _GAP
 
-DOT: theme.Form = {"color": theme.BLUE, "filled": True, "size": 24, "opacity": 0.7}
+# A value is a short upright stroke: there may be thousands, and nothing takes less room in a page.
+VALUE: theme.Form = {"color": theme.BLUE, "strokeWidth": 1.6, "opacity": 0.8}
+_LENGTH = 6
+_NAME = 170  # that a name may be wide, beside the words
 GROUND: theme.Form = {"color": theme.INK, "opacity": 0.06}
 MEAN: theme.Form = {
     "color": theme.INK,
@@ -40,10 +43,13 @@ def chart(
     means = data[single].isna() if single else pd.Series(True, index=data.index)
     row, number = means.cumsum() - 1, data.groupby(means.cumsum()).cumcount()
     middle = _ROW * row + _HEADING + _STRIP / 2
-    lift = 0.8 * _STRIP * (number * _GOLDEN % 1 - 0.5)
+    lift = (_STRIP - _LENGTH - 2) * (number * _GOLDEN % 1 - 0.5)
     top = middle - _STRIP / 2
     placed = data.assign(
-        y=middle + lift.where(~means, 0), top=top, bottom=top + _STRIP, heading=top - 8
+        middle=middle,
+        top=top.where(means, middle + lift - _LENGTH / 2),
+        bottom=(top + _STRIP).where(means, middle + lift + _LENGTH / 2),
+        heading=top - 8,
     )
 
     def at(column: str) -> alt.X:
@@ -69,12 +75,12 @@ def chart(
             .encode(at("limit"), down("top"), alt.Y2("bottom"))
             for limit in limits
         ),
-        values.mark_point(**DOT).encode(at("value"), down("y")),
+        values.mark_rule(**VALUE).encode(at("value"), down("top"), alt.Y2("bottom")),
         rows.transform_filter("isValid(datum.low)")
         .mark_rule(**INTERVAL)
-        .encode(at("low"), down("y"), alt.X2("high")),
-        rows.mark_point(**MEAN).encode(at("value"), down("y")),
-        texts.mark_text(align="left", baseline="middle", fontWeight="bold").encode(
+        .encode(at("low"), down("middle"), alt.X2("high")),
+        rows.mark_point(**MEAN).encode(at("value"), down("middle")),
+        texts.mark_text(align="left", baseline="middle", fontWeight="bold", limit=_NAME).encode(
             x=alt.value(0), text="backend:N"
         ),
         texts.mark_text(align="right", baseline="middle").encode(

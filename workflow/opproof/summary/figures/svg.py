@@ -14,15 +14,20 @@ FONT = "Arial, Helvetica, Liberation Sans, sans-serif"
 
 _NAMESPACE = "http://www.w3.org/2000/svg"
 _TRANSLATE = re.compile(r"translate\(([^,]+),([^)]+)\)")
-_LONG_NUMBER = re.compile(r"-?\d+\.\d+")
-_CLIP = re.compile(r"url\(#(.+)\)")
 
-_ARIA = ("aria-hidden", "aria-label", "aria-roledescription")  # the figure has a description
-
-# What Vega writes and nobody reads, or what is so anyway.
-_NOISE = ("class", "role", "pointer-events", "font-family", *_ARIA)
-_PLACE = {"d", "transform"}
-_DEFAULTS = {"opacity": "1", "fill-opacity": "1", "stroke-width": "1", "font-weight": "normal"}
+# What Vega writes and nobody reads: the figure has a description of its own.
+_NOISE = ("class", "role", "aria-hidden", "aria-label", "aria-roledescription", "pointer-events")
+# What is so anyway, by the standard or by what the whole figure has.
+_USUAL = {
+    "fill": "none",
+    "fill-opacity": "1",
+    "font-weight": "normal",
+    "opacity": "1",
+    "stroke-miterlimit": "10",
+    "stroke-width": "1",
+    "text-anchor": "start",
+}
+_PLACE = {"d", "x", "y", "transform"}
 
 ElementTree.register_namespace("", _NAMESPACE)
 
@@ -31,10 +36,10 @@ def tidy(text: str, name: str, title: str, description: str) -> str:
     """Return Vega's SVG as a figure of its own, or one of several in a page, told by `name`.
 
     As wide as what holds it, its background transparent; `title` and `description` are what a
-    screen reader says.
+    screen reader says. Nothing may be clipped, or have another transformation than a translation,
+    but for text.
     """
     vega = ElementTree.fromstring(text)
-    clips = _Clips(vega, name)
     ids = {"title": f"figure-{name}-title", "desc": f"figure-{name}-description"}
     root = ElementTree.Element(
         _tag("svg"),
@@ -44,98 +49,72 @@ def tidy(text: str, name: str, title: str, description: str) -> str:
             "role": "img",
             "aria-labelledby": " ".join(ids.values()),
             "font-family": FONT,
+            "fill": "none",
+            "stroke-miterlimit": "10",
             "overflow": "visible",
         },
     )
     for kind, words in (("title", title), ("desc", description)):
         ElementTree.SubElement(root, _tag(kind), {"id": ids[kind]}).text = words
-    drawn = [part for child in vega for part in _tidied(child, clips)]
-    root.extend(clips.definitions())
-    root.extend(drawn)
+    root.extend(_grouped(_joined(_drawn(vega, {}, 0.0, 0.0))))
     return ElementTree.tostring(root, encoding="unicode")
 
 
-class _Clips:
-    """The clipping rectangles: each once, by names that no other figure of the page has."""
-
-    def __init__(self, vega: ElementTree.Element, name: str) -> None:
-        self._figure = name
-        self._by_vegas_name = {
-            clip.attrib["id"]: tuple(clip[0].attrib.items()) for clip in vega.iter(_tag("clipPath"))
-        }
-        self._names: dict[tuple[tuple[str, str], ...], str] = {}
-
-    def named(self, reference: str) -> str:
-        """Return what to refer by, for what Vega refers by."""
-        [vegas] = _CLIP.findall(reference)
-        rectangle = self._by_vegas_name[vegas]
-        name = self._names.setdefault(rectangle, f"figure-{self._figure}-clip-{len(self._names)}")
-        return f"url(#{name})"
-
-    def definitions(self) -> Iterator[ElementTree.Element]:
-        for rectangle, name in self._names.items():
-            clip = ElementTree.Element(_tag("clipPath"), {"id": name})
-            ElementTree.SubElement(clip, _tag("rect"), dict(rectangle))
-            yield clip
-
-
-def _tidied(element: ElementTree.Element, clips: _Clips) -> list[ElementTree.Element]:
-    """Return what is left of an element: itself, its parts alone, or nothing."""
-    if _shows_nothing(element):
-        return []
-    attributes = {
+def _drawn(
+    element: ElementTree.Element, inherited: dict[str, str], x: float, y: float
+) -> Iterator[ElementTree.Element]:
+    """Yield the paths and texts of an element that show something, moved by (x, y)."""
+    attributes = {**inherited, **element.attrib}
+    transform = attributes.pop("transform", "")
+    if moved := _TRANSLATE.match(transform):
+        x, y, transform = x + float(moved[1]), y + float(moved[2]), transform[moved.end() :]
+    if element.tag in (_tag("svg"), _tag("g")):
+        within = {} if element.tag == _tag("svg") else attributes
+        for child in element:
+            yield from _drawn(child, within, x, y)
+        return
+    left = {
         key: "currentColor" if value == INK else value
-        for key, value in element.attrib.items()
-        if key not in _NOISE and _DEFAULTS.get(key) != value
+        for key, value in attributes.items()
+        if key not in _NOISE and key != "font-family" and _USUAL.get(key) != value
     }
-    if "transform" in attributes:
-        attributes["transform"] = _LONG_NUMBER.sub(_to_a_tenth, attributes["transform"])
-        if attributes["transform"] == "translate(0,0)":
-            del attributes["transform"]
-    if "clip-path" in attributes:
-        attributes["clip-path"] = clips.named(attributes["clip-path"])
-    if element.tag == _tag("line"):
-        return [_as_path(attributes)]
-    if element.tag == _tag("path"):
-        attributes["d"] = short(attributes["d"])
-    left = ElementTree.Element(element.tag, attributes)
-    left.text = element.text
-    left.extend(_grouped(_merged(part for child in element for part in _tidied(child, clips))))
-    if element.tag != _tag("g"):
-        return [left]
-    return ([left] if attributes else list(left)) if len(left) else []
-
-
-def _shows_nothing(element: ElementTree.Element) -> bool:
-    if element.tag == _tag("defs") or element.attrib.get("opacity") == "0":
-        return True
+    if attributes.get("opacity") == "0" or not {"fill", "stroke"} & left.keys():
+        return
     if element.tag == _tag("text"):
-        return not (element.text or len(element))
-    unseen = not {"fill", "stroke"} & {*element.attrib} or not element.attrib.get("d")
-    return element.tag == _tag("path") and unseen
+        if element.text:
+            yield _text(element.text, left, x, y, transform)
+    elif data := _path(element.tag, left):
+        yield ElementTree.Element(_tag("path"), {**left, "d": short(data, x, y)})
 
 
-def _to_a_tenth(number: re.Match[str]) -> str:
-    return f"{float(number[0]):.1f}".removesuffix(".0")
+def _text(
+    words: str, attributes: dict[str, str], x: float, y: float, transform: str
+) -> ElementTree.Element:
+    """Return a text; what else is to be done with it than moving it, is done there."""
+    place = {"x": f"{round(x, 1):g}", "y": f"{round(y, 1):g}"}
+    if transform:
+        place = {"transform": f"translate({place['x']},{place['y']}){transform}"}
+    text = ElementTree.Element(_tag("text"), {**attributes, **place})
+    text.text = words
+    return text
 
 
-def _as_path(line: dict[str, str]) -> ElementTree.Element:
-    data = f"M0,0L{line.pop('x2', '0')},{line.pop('y2', '0')}"
-    return ElementTree.Element(_tag("path"), {**line, "d": short(data)})
+def _path(tag: str, attributes: dict[str, str]) -> str:
+    """Return the data of a path or, taken from the attributes, of a line from the origin."""
+    if tag == _tag("line"):
+        return f"M0,0L{attributes.pop('x2', '0')},{attributes.pop('y2', '0')}"
+    return attributes.pop("d", "") if tag == _tag("path") else ""
 
 
-def _merged(parts: Iterator[ElementTree.Element]) -> Iterator[ElementTree.Element]:
-    """Join neighbouring paths that look alike into one, each moved to its place."""
+def _joined(parts: Iterable[ElementTree.Element]) -> Iterator[ElementTree.Element]:
+    """Make neighbouring paths that look alike one."""
     before: ElementTree.Element | None = None
     for part in parts:
-        if part.tag == _tag("path") and _TRANSLATE.fullmatch(part.get("transform", "")):
-            [(x, y)] = _TRANSLATE.findall(part.attrib.pop("transform"))
-            part.set("d", short(part.attrib["d"], float(x), float(y)))
-        joinable = part.tag == _tag("path") and "transform" not in part.attrib
-        if joinable and before is not None and _look(before) == _look(part):
+        is_path = part.tag == _tag("path")
+        if is_path and before is not None and _look(before) == _look(part):
             before.set("d", before.attrib["d"] + part.attrib["d"])
         else:
-            before = part if joinable else None
+            before = part if is_path else None
             yield part
 
 
@@ -148,7 +127,7 @@ def _grouped(parts: Iterable[ElementTree.Element]) -> Iterator[ElementTree.Eleme
             continue
         together = ElementTree.Element(_tag("g"), dict(look))
         for text in alike:
-            text.attrib = {"transform": text.attrib["transform"]}
+            text.attrib = {key: value for key, value in text.attrib.items() if key in _PLACE}
             together.append(text)
         yield together
 

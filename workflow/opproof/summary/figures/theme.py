@@ -22,6 +22,7 @@ WIDTH = 420
 
 Form = dict[str, Any]  # properties of a mark
 
+_TOLD = 12  # entries of a description
 _SWATCH = 22
 _MEASURED = "Liberation Sans"  # has the widths of FONT's fonts; Vega's renderer brings it along
 
@@ -97,10 +98,18 @@ def log_ticks(values: pd.Series) -> list[float]:
     return ticks
 
 
+def listed(words: list[str]) -> str:
+    """Return them in one sentence, of many the first: nobody listens to a hundred."""
+    more = len(words) - _TOLD
+    return "; ".join(words[:_TOLD]) + (
+        f"; and {more} more, which the data has." if more > 0 else "."
+    )
+
+
 def below_key(drawn: Any, axes: str, *entries: tuple[str, Form, str]) -> Any:
     """Return what is drawn below a key: what the axes are, and what marks stand for.
 
-    An entry is a mark ("rule", "rect", "point"), its form, and words.
+    An entry is a mark ("rule", "upright", "rect", "point"), its form, and words.
     """
     layers = [_words(axes, 0, 7)]
     for number, (mark, form, words) in enumerate(entries):
@@ -119,6 +128,10 @@ def _swatch(mark: str, form: Form, x: int, y: int) -> alt.Chart:
     chart = alt.Chart(alt.Data(values=[{}]))
     if mark == "point":
         return chart.mark_point(**form).encode(x=alt.value(x + _SWATCH / 2), y=alt.value(y))
+    if mark == "upright":
+        return chart.mark_rule(**form).encode(
+            x=alt.value(x + _SWATCH / 2), y=alt.value(y - 4), y2=alt.value(y + 4)
+        )
     if mark == "rect":
         return chart.mark_rect(**form).encode(
             x=alt.value(x), x2=alt.value(x + _SWATCH), y=alt.value(y - 6), y2=alt.value(y + 6)

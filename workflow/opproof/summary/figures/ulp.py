@@ -96,15 +96,16 @@ def _drawn(data: pd.DataFrame) -> Any:
 
 
 def _described(profiles: dict[str, dict[str, list[Any]]]) -> str:
-    worst = "; ".join(
-        f"{name} {' and '.join(f'{number(_worst(of[direction]))}' for direction in _DIRECTIONS)}"
+    worst = [
+        f"{name} {' and '.join(number(_worst(of[direction])) for direction in _DIRECTIONS)}"
         for name, of in profiles.items()
-    )
+    ]
     return (
         f"Two panels for each of {len(profiles)} operators, forward and backward: the largest "
         "error in each part of [-12, 12], with F.gelu's dashed in the others'. What is below a "
         "quarter or above 1e9 is drawn at the edge; near the derivative's root, at -0.75, units "
-        f"vanish and there is none. The largest, forward and backward, in ULP: {worst}."
+        "vanish and there is none. The largest, forward and backward, in ULP: "
+        f"{theme.listed(worst)}"
     )
 
 
