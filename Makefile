@@ -67,11 +67,11 @@ timing: env ## what operators (to 1e8 elements) and training of CONFIG cost: som
 	@"$(BIN)/python" -m opproof data --config "$(CONFIG)"
 	@"$(BIN)/python" -m opproof timing training --config "$(CONFIG)"
 
-# In any Python that has torch, numpy and pytest; nothing is installed, nothing fetched.
+# In any Python that has torch, numpy, scipy and pytest; nothing is installed, nothing fetched.
 gpu-check: ## tests and timings on this machine's GPU, with PYTHON (python3), into gpu-check/
 	@PYTHONPATH=workflow "$(PYTHON)" -m tests.gpu --output gpu-check
 
-tensorboard: env ## the training curves of CONFIG in a browser, on PORT (6006)
+tensorboard: env ## curves, hyperparameters and networks of CONFIG in a browser, on PORT (6006)
 	@"$(BIN)/python" -m opproof tensorboard --config "$(CONFIG)" --port "$(PORT)"
 
 clean: ## remove what runs have made; MNIST and VENV stay
