@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.opproof-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env test-env run quick doctor test cluster lint timing gpu-check tensorboard clean clean-checkpoints distclean
+.PHONY: help env test-env run quick doctor test cluster lint timing gpu-check tensorboard example clean clean-checkpoints distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -73,6 +73,10 @@ gpu-check: ## tests and timings on this machine's GPU, with PYTHON (python3), in
 
 tensorboard: env ## curves, hyperparameters and networks of CONFIG in a browser, on PORT (6006)
 	@"$(BIN)/python" -m opproof tensorboard --config "$(CONFIG)" --port "$(PORT)"
+
+example: test-env run ## the pictures in the README, of a run of CONFIG
+	@"$(BIN)/python" -m tests.browser prepare
+	@"$(BIN)/python" -m tests.browser shoot results docs/example
 
 clean: ## remove what runs have made; MNIST and VENV stay
 	rm -rf results results-quick gpu-check .snakemake
