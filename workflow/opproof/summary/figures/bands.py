@@ -9,7 +9,7 @@ from opproof.summary.figures import theme
 from opproof.summary.figures.panels import panels
 
 _FEW = 20  # so many points, or fewer, are marked: a line alone would hide how few they are
-_BASELINE_MEAN = "mean_of_baseline"
+MEAN_OF_BASELINE = "mean_of_baseline"
 
 
 def with_baseline(curves: pd.DataFrame, quantity: str, against: str, baseline: str) -> pd.DataFrame:
@@ -17,7 +17,7 @@ def with_baseline(curves: pd.DataFrame, quantity: str, against: str, baseline: s
     means = curves.seed.isna()
     of_baseline = curves[means & (curves.backend == baseline)].set_index(against)[quantity]
     others = means & (curves.backend != baseline)
-    return curves.assign(**{_BASELINE_MEAN: curves[against].map(of_baseline).where(others)})
+    return curves.assign(**{MEAN_OF_BASELINE: curves[against].map(of_baseline).where(others)})
 
 
 def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, baseline: str) -> Any:
@@ -40,17 +40,18 @@ def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, ba
         .encode(x, at("low"), alt.Y2("high")),
         seeds.mark_line(**theme.FAINT).encode(x, at(quantity), alt.Detail("seed:N")),
         means.mark_line(**theme.LINE, **points).encode(x, at(quantity)),
-        means.transform_filter(f"isValid(datum.{_BASELINE_MEAN})")
+        means.transform_filter(f"isValid(datum.{MEAN_OF_BASELINE})")
         .mark_line(**theme.BASELINE)
-        .encode(x, at(_BASELINE_MEAN)),
+        .encode(x, at(MEAN_OF_BASELINE)),
     )
     return theme.below_key(
         panels(layers, "backend", [*curves.backend.unique()]),
         axes,
         ("rule", theme.LINE, "mean over seeds"),
-        ("rule", theme.BASELINE, f"mean of {baseline}"),
-        ("rect", theme.BAND, "middle 90 % of seeds"),
         ("rule", theme.FAINT, "single seeds"),
+        *[("rect", theme.BAND, "middle 90 % of seeds")] * bool(curves.low.notna().any()),
+        *[("rule", theme.BASELINE, f"mean of {baseline}")]
+        * bool(curves[MEAN_OF_BASELINE].notna().any()),
     )
 
 
@@ -60,9 +61,17 @@ def described(curves: pd.DataFrame, quantity: str, against: str, baseline: str) 
     end = means[against].max()
     ends = means[means[against] == end].set_index("backend")[quantity]
     drawn = curves[curves.seed.notna()].groupby("backend").seed.nunique()
-    lowest, highest = ends.idxmin(), ends.idxmax()
     return (
-        f"A panel for each of {len(ends)} backends, with {baseline}'s mean dashed in the others'; "
-        f"up to {drawn.max()} single seeds of each are faint. At {against} {end:,} the means lie "
-        f"between {ends[lowest]:.4g} ({lowest}) and {ends[highest]:.4g} ({highest})."
+        f"A panel a backend: the mean over its seeds, single seeds faint (at most {drawn.max()}), "
+        f"{baseline}'s mean dashed. At {against} {end:,} the mean is {_range(ends)}."
     )
+
+
+def _range(ends: pd.Series) -> str:
+    """Word the least and the greatest value, by backend; where they read alike, that of each."""
+    (lowest, least), (highest, greatest) = (
+        (name, f"{ends[name]:.4g}") for name in (ends.idxmin(), ends.idxmax())
+    )
+    if least == greatest:
+        return f"{least} in each"
+    return f"{least} ({lowest}) to {greatest} ({highest})"

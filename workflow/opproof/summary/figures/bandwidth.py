@@ -84,8 +84,7 @@ def _described(data: pd.DataFrame) -> str:
         [f"{row.backend} {row.bandwidth / row.copy:.0%}" for row in largest.itertuples()]
     )
     return (
-        f"A panel for each of {data.backend.nunique()} backends: bytes read and written per second "
-        "by the forward operator against the number of values, with torch's dashed, and above them "
-        f"a copy's, the most that memory allows. Share of the copy at {data.elements.max():,} "
-        f"values: {share}"
+        "A panel a backend: bytes read and written per second by the forward operator against the "
+        "number of values, with torch's dashed, and above them a copy's, the most that memory "
+        f"allows. Share of the copy at {data.elements.max():,} values: {share}"
     )

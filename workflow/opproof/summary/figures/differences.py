@@ -42,7 +42,7 @@ def differences(backends: list[dict[str, Any]]) -> Figure | None:
         ("rule", strips.INTERVAL, "its 95 % interval"),
     )
     description = (
-        f"A row for each of {len(compared)} backends: its test accuracy minus {baseline}'s of the "
+        f"A row a backend: its test accuracy minus {baseline}'s of the "
         "same seed, a stroke a seed, and the mean with its interval, beside the margin of "
         f"{margin:g} percentage points on either side of 0. "
     ) + theme.listed([f"{name}: {_words(found)}" for name, found in compared.items()])

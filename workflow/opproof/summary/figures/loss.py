@@ -6,14 +6,19 @@ import pandas as pd
 from opproof.summary.figures import bands, theme
 from opproof.summary.figures.figure import Figure, draw
 
+# A loss of 0, which there is where float32 can't tell a probability from 1, is drawn there.
+_LEAST = 1e-9
+
 
 def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
     """Return the figure of the losses as of summary/curves.py, None where nothing was trained."""
     if curves.empty:
         return None
     data = bands.with_baseline(curves, "loss", "step", baseline)
+    losses = ["loss", "low", "high", bands.MEAN_OF_BASELINE]
+    positive = data.assign(**data[losses].clip(lower=_LEAST))
     chart = bands.chart(
-        data,
+        positive,
         "training loss, log scale, by step",
         alt.X(
             "step:Q",
@@ -24,7 +29,7 @@ def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
         "loss",
         alt.Y(
             scale=alt.Scale(type="log", nice=False),
-            axis=alt.Axis(values=theme.log_ticks(data.loss)),
+            axis=alt.Axis(values=theme.log_ticks(positive.loss)),
         ),
         baseline,
     )

@@ -23,6 +23,16 @@ WIDTH = 420
 Form = dict[str, Any]  # properties of a mark
 
 _TOLD = 12  # entries of a description
+# Of the labels of a log axis; the coarsest that are enough are taken.
+_DIGITS = (
+    (1,),
+    (1, 3),
+    (1, 2, 5),
+    (1, 1.5, 2, 3, 5, 7),
+    [tenths / 10 for tenths in range(10, 100)],
+)
+_FEWEST_TICKS = 3
+
 _SWATCH = 22
 _MEASURED = "Liberation Sans"  # has the widths of FONT's fonts; Vega's renderer brings it along
 
@@ -82,20 +92,16 @@ WITH_TIMES = f"datum.label + '{TIMES}'"  # the labels of an axis of ratios
 
 
 def log_ticks(values: pd.Series) -> list[float]:
-    """Return round numbers within the range of positive values, for a log axis: three or more."""
+    """Return round numbers in the range of positive values for a log axis, no more than needed."""
     low, high = values.min(), values.max()
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for digits in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 5, 7),
-        [tenth / 10 for tenth in range(10, 100)],
-    ):
-        ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
-        if sum(low <= tick <= high for tick in ticks) >= 3:
+    inside: list[float] = []
+    for digits in _DIGITS:
+        ticks = (float(f"{digit}e{power}") for power in powers for digit in digits)
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= _FEWEST_TICKS:
             break
-    return ticks
+    return inside
 
 
 def listed(words: list[str]) -> str:

@@ -101,7 +101,7 @@ def _described(profiles: dict[str, dict[str, list[Any]]]) -> str:
         for name, of in profiles.items()
     ]
     return (
-        f"Two panels for each of {len(profiles)} operators, forward and backward: the largest "
+        "Two panels for each operator, forward and backward: the largest "
         "error in each part of [-12, 12], with F.gelu's dashed in the others'. What is below a "
         "quarter or above 1e9 is drawn at the edge; near the derivative's root, at -0.75, units "
         "vanish and there is none. The largest, forward and backward, in ULP: "
