@@ -74,15 +74,16 @@ gpu-check: ## tests and timings on this machine's GPU, with PYTHON (python3), in
 tensorboard: env ## curves, hyperparameters and networks of CONFIG in a browser, on PORT (6006)
 	@"$(BIN)/python" -m opproof tensorboard --config "$(CONFIG)" --port "$(PORT)"
 
-example: test-env run ## the pictures in the README, of a run of CONFIG
+example: CONFIG = docs/example/config.yaml
+example: test-env run ## the run that the README shows, and its pictures, in docs/example/
 	@"$(BIN)/python" -m tests.browser prepare
-	@"$(BIN)/python" -m tests.browser shoot results docs/example
+	@"$(BIN)/python" -m tests.browser shoot results-example docs/example
 
 clean: ## remove what runs have made; MNIST and VENV stay
-	rm -rf results results-quick gpu-check .snakemake
+	rm -rf results results-quick results-example gpu-check .snakemake
 
 clean-checkpoints: ## remove the state of runs alone: the next run that needs it trains anew
-	rm -rf results/state results-quick/state
+	rm -rf results/state results-quick/state results-example/state
 
 distclean: clean ## remove MNIST and VENV too
 	rm -rf resources "$(VENV)" .mypy_cache .pytest_cache .ruff_cache tests/browser/screenshots

@@ -14,7 +14,7 @@ from scipy import stats
 
 from opproof import __main__, config
 from opproof.settings import Settings
-from opproof.summary import formats, overall, overview
+from opproof.summary import formats, overall, overview, page
 from opproof.summary.collect import collect
 from opproof.summary.headlines import headlines
 from opproof.summary.interval import mean_with_interval
@@ -407,6 +407,19 @@ def test_a_page_of_many_runs_does_not_drown_in_them(settings: Settings) -> None:
 
     assert folded(50) == [False, True]
     assert folded(51) == [True, True], "of two backends: more than 100"
+
+
+def test_a_page_of_10000_runs_is_below_1_mb_and_shows_what_failed(settings: Settings) -> None:
+    whole = collect(settings)
+    mine = whole["results"]["backends"][1]
+    mine["runs"] = [{**mine["runs"][0], "seed": seed} for seed in range(10_000)]
+    mine["runs"][9_000]["failure"] = "the loss became nan"
+    whole["provenance"]["jobs"] *= 2_500
+    text = page.render(whole, [])
+    assert len(text.encode()) < 800_000, "figures need room as well"
+    assert "<td>9000</td>" in text
+    assert "and 9800 more, in summary.json" in text
+    assert "of 2,000 runs" in text
 
 
 def test_the_gpus_of_many_jobs_are_shown_from_the_lowest_to_the_highest(

@@ -63,7 +63,8 @@ def _correctness(verification: dict[str, Any]) -> str:
     if verdicts.in_words(verification) != "pass":
         return f"verification: {verdicts.in_words(verification)}"
     worst = [ulp for ulp in accuracy.worst(verification).values() if ulp is not None]
-    return "CORRECT" + f" (largest error {number(max(worst))} ULP)" * bool(worst)
+    errors = f" (largest error {number(max(worst))} ULP)" if worst else ""
+    return f"PASSES verification{errors}"
 
 
 def _speed(summary: dict[str, Any], backend: str) -> str | None:
