@@ -62,8 +62,8 @@ RESTS_ON = {
         "artifact backends device lenet library mnist operators rules settings training_time "
         f"timing/__init__ {' '.join(f'timing/{name}' for name in OF_TRAINING | OF_BOTH)} {ENGINES}"
     ),
-    "summary": "artifact backends mnist paths settings training_time",
-    "check": "against artifact damage paths",
+    "summary": "artifact backends mnist paths settings training_time ulp",
+    "check": "against artifact damage paths ulp",
 }
 WITHOUT_EFFECT = {"gpu_sampler", "train/progress", "events", "provenance", "arguments", "errors"}
 WITHOUT_EFFECT |= {"driver", "event_file", "event_format", "lease", "permissions", "planned"}

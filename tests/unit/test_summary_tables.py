@@ -9,7 +9,7 @@ import pytest
 
 from opproof.settings import Settings
 from opproof.summary import formats, overview
-from opproof.summary.table import number
+from opproof.summary.table import Section, number
 from tests.unit.summaries import (
     DAMAGED,
     HOLDS,
@@ -35,7 +35,18 @@ from tests.unit.summaries import (
 __all__ = ["settings"]
 
 
+COMPARED = "Training, compared by seed"
+ACCURACY = "Accuracy, float32: error in ULP by region of x"
 F_GELU = ["F.gelu", "5.3 / 2.6", "1.7e7 / 16", "1.7e7 / 16", "5.8e-8", "1.2e-7 / 1.2e-7", "-"]
+
+
+def titles(written: dict[str, Any]) -> list[str]:
+    return [section.title for section in formats.sections(written)]
+
+
+def section_of(written: dict[str, Any], title: str) -> Section:
+    (found,) = (section for section in formats.sections(written) if section.title == title)
+    return found
 
 
 @pytest.mark.parametrize(
@@ -64,7 +75,7 @@ def test_f_gelu_is_a_row_of_the_errors_once(
     verified("mine", accuracy={"float32": accuracy}, claim={"max_ulp": claimed})
     written = summarise(settings)
     fits_the_schema(written)
-    (table,) = formats.sections(written)[0].tables
+    (table,) = section_of(written, ACCURACY).tables
     columns = ["backend", *REGIONS, "worst", "near the root", "largest absolute", "claimed"]
     assert table.columns == columns
     assert table.rows == [F_GELU, ["mine", *words]]
@@ -74,7 +85,7 @@ def test_f_gelu_is_a_row_of_the_errors_once(
 def test_what_could_not_be_used_has_no_errors(settings: Settings) -> None:
     refused("usable: no")
     written = summarise(settings)
-    assert formats.sections(written)[0].tables[0].rows == [F_GELU]
+    assert section_of(written, ACCURACY).tables[0].rows == [F_GELU]
     assert [shown["ulp"] for shown in overview.rows(written)] == ["1.5/1.5", "-"]
 
 
@@ -85,7 +96,7 @@ def test_findings_of_all_beside_f_gelu(settings: Settings) -> None:
     verified("torch", findings=both, baseline_findings=both)
     verified("mine", findings={"zeros": silent, "monotone": HOLDS, "vmap": unknown})
     written = summarise(settings)
-    (table,) = formats.sections(written)[1].tables
+    (table,) = section_of(written, "Findings").tables
     assert table.columns == ["property", "F.gelu", "mine"]
     assert table.rows == [
         ["zeros", "yes", "no"],
@@ -114,7 +125,7 @@ def test_time_against_torch(settings: Settings) -> None:
         row("mine", 6.0, direction="both", via="autograd", **pooled),
         skipped=[{"operation": "activation", "shape": [10], "values": "normal", "reason": "why"}],
     )
-    section = formats.sections(summarise(settings))[2]
+    section = section_of(summarise(settings), "Time against torch")
     one = "activation, pool and activation in one, against torch's three: "
     assert [(table.caption, table.columns[2:], table.rows) for table in section.tables] == [
         (
@@ -184,7 +195,7 @@ def test_without_timing_the_rest_is_shown(
     fits_the_schema(written)
     assert overview.notes(written) == [f"timing: {note}"]
     assert [shown["speed"] for shown in overview.rows(written)] == ["-", "-"]
-    assert len(formats.sections(written)) == 3
+    assert titles(written) == [COMPARED, ACCURACY, "Findings", "Training time"]
     assert written["provenance"]["timing"] is None
 
 
@@ -214,9 +225,8 @@ def test_training_time(settings: Settings) -> None:
     )
     written = summarise(settings)
     fits_the_schema(written)
-    section = formats.sections(written)[3]
+    section = section_of(written, "Training time")
     figures, meanings = section.tables
-    assert section.title == "Training time"
     assert figures.columns == ["measure", "engine", "torch", "mine", "any"]
     assert figures.rows == [
         ["step, ms", "reference", "12.5", "-", "-"],
@@ -259,7 +269,7 @@ def test_without_timing_of_training_the_rest_is_shown(
     written = summarise(dataclasses.replace(settings, device="cpu"))
     fits_the_schema(written)
     assert overview.notes(written) == [f"timing: {note}"]
-    assert len(formats.sections(written)) == 3
+    assert titles(written) == [COMPARED, ACCURACY, "Findings", "Time against torch"]
     assert written["provenance"]["timing_of_training"] is None
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from opproof import ulp
+
 # What must be equal for figures to be compared at all.
 _OF_TRAINING = ("engine", "precision", "train")
 _OF_TIMING = ("device", "hardware", "threads")
@@ -38,9 +40,12 @@ def _of_backend(now: dict[str, Any], before: dict[str, Any], same_training: bool
     verdicts = (before["verification"]["verdict"], now["verification"]["verdict"])
     if verdicts[0] == "pass" != verdicts[1]:
         yield f"{name}: verification said pass before, and {verdicts[1]} now"
-    for direction, worst in _worst(before).items():
-        found = _worst(now).get(direction)
-        if found is not None and found > max(worst + _ULP, worst * _ULP_SHARE):
+    errors = ulp.worst(now["verification"])
+    for direction, worst in ulp.worst(before["verification"]).items():
+        found = errors[direction]
+        if found is None or worst is None:
+            continue
+        if found > max(worst + _ULP, worst * _ULP_SHARE):
             yield f"{name}: {direction} is {found:g} ULP off, it was {worst:g}"
     if same_training and now["accuracy"] and before["accuracy"]:
         fell = before["accuracy"]["mean"] - now["accuracy"]["mean"]
@@ -50,15 +55,6 @@ def _of_backend(now: dict[str, Any], before: dict[str, Any], same_training: bool
                 f"{name}: mean accuracy is {now['accuracy']['mean']:.3f} %, it was "
                 f"{before['accuracy']['mean']:.3f} %: more than ±{margin:g} points"
             )
-
-
-def _worst(backend: dict[str, Any]) -> dict[str, float]:
-    """Return the largest float32 error by direction, in ULP."""
-    errors = backend["verification"].get("accuracy", {}).get("float32", {})
-    return {
-        direction: max(float(region["ulp"]) for region in of["regions"].values())
-        for direction, of in errors.items()
-    }
 
 
 def _slower(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from opproof import ulp
 from opproof.backends import BASELINE
 from opproof.summary import verdicts
 from opproof.summary.table import NOTHING, Section, Table, number
@@ -37,20 +38,16 @@ def section(summary: dict[str, Any]) -> Section:
     return Section(_TITLE, f"{_TEXT} {_textbook(summary)}", tables)
 
 
-def worst(verification: dict[str, Any]) -> dict[str, float | None]:
-    """Return the largest float32 error in ULP per direction, None where there is none."""
-    errors = verification.get("accuracy", {}).get("float32")
-    return {direction: _worst(errors[direction]) if errors else None for direction in _DIRECTIONS}
-
-
 def _row(name: str, errors: dict[str, Any], claimed: float | None) -> list[str]:
     forward, backward = (
-        [*(row["ulp"] for row in of["regions"].values()), _worst(of), of["max_absolute"]]
+        [*(row["ulp"] for row in of["regions"].values()), ulp.worst_of(of), of["max_absolute"]]
         for of in (errors[direction] for direction in _DIRECTIONS)
     )
-    *ulp, absolute = (f"{number(a)} / {number(b)}" for a, b in zip(forward, backward, strict=True))
+    *in_ulp, absolute = (
+        f"{number(a)} / {number(b)}" for a, b in zip(forward, backward, strict=True)
+    )
     near_root = number(errors["backward"]["near_root"]["absolute"])
-    return [name, *ulp, near_root, absolute, NOTHING if claimed is None else f"≤ {claimed:g}"]
+    return [name, *in_ulp, near_root, absolute, NOTHING if claimed is None else f"≤ {claimed:g}"]
 
 
 def _textbook(summary: dict[str, Any]) -> str:
@@ -63,7 +60,3 @@ def _textbook(summary: dict[str, Any]) -> str:
         "The textbook's figure, the mean squared difference between a backend's gradients and "
         f"F.gelu's at 100 normal samples: {figures}."
     )
-
-
-def _worst(errors: dict[str, Any]) -> float:
-    return max(float(row["ulp"]) for row in errors["regions"].values())

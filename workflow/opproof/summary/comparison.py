@@ -24,8 +24,8 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
 from opproof.summary.evidence import Evidence
-from opproof.summary.interval import CONFIDENCE, mean_with_interval
-from opproof.summary.pairs import STEPS, Pair
+from opproof.summary.interval import CONFIDENCE, interval, mean_with_interval
+from opproof.summary.pairs import PREDICTIONS, STEPS, Pair
 
 _ALPHA = 0.05
 _POWER = 0.8
@@ -61,8 +61,8 @@ def compare(evidence: Evidence, baseline: str, margin: float) -> dict[str, dict[
             "p_equivalent": tests[name].get("equivalent"),
             "p_different": tests[name].get("different"),
             **_reach(pairs, margin),
-            **_sensitive(pairs),
-            "flags": _flags(pairs, yards, baseline),
+            **(sensitive := _sensitive(pairs)),
+            "flags": _flags(pairs, sensitive, yards, baseline),
         }
         for name, pairs in evidence.pairs.items()
     }
@@ -80,7 +80,7 @@ def yardsticks(evidence: Evidence) -> dict[str, Any]:
 
 def _tests(pairs: Sequence[Pair], margin: float) -> dict[str, float]:
     """Return p for "equivalent" and "different"; of identical runs, and of fewer than two, none."""
-    if len(pairs) < 2 or all(pair.identical for pair in pairs):
+    if not _can_be_tested(pairs):
         return {}
     differences = _differences(pairs)
     if len(set(differences)) == 1:  # no spread, which the tests would divide by
@@ -96,7 +96,7 @@ def _tests(pairs: Sequence[Pair], margin: float) -> dict[str, float]:
 def _verdict(pairs: Sequence[Pair], p: dict[str, float]) -> str | None:
     if not pairs:
         return None
-    if all(pair.identical for pair in pairs):
+    if _are_identical(pairs):
         return "IDENTICAL"
     if p and p["equivalent"] < _ALPHA:
         return "EQUIVALENT"
@@ -106,7 +106,7 @@ def _verdict(pairs: Sequence[Pair], p: dict[str, float]) -> str | None:
 def _difference(pairs: Sequence[Pair]) -> dict[str, Any]:
     """Return each seed's difference of accuracy, their mean and its interval."""
     differences = _differences(pairs)
-    low, high = _interval(differences, CONFIDENCE)
+    low, high = interval(differences, CONFIDENCE, _LEAST_DEVIATION)
     return {
         "differences": [
             {"seed": pair.seed, "difference": difference}
@@ -124,11 +124,11 @@ def _reach(pairs: Sequence[Pair], margin: float) -> dict[str, Any]:
     The latter with a power of 80 %, should there be no difference and the spread stay as it is.
     Both for one backend, unadjusted; None where there is no spread to tell by, or nothing to prove.
     """
-    if len(pairs) < 2 or all(pair.identical for pair in pairs):
+    if not _can_be_tested(pairs):
         return {"provable_margin": None, "seeds_needed": None}
     differences = _differences(pairs)
-    ends = _interval(differences, 1 - 2 * _ALPHA)
-    effect = margin / _deviation(differences)
+    ends = interval(differences, 1 - 2 * _ALPHA, _LEAST_DEVIATION)
+    effect = margin / (statistics.stdev(differences) or _LEAST_DEVIATION)
     each = {"alpha": _ALPHA, "alternative": "larger"}
     power = 1 - (1 - _POWER) / 2  # of each of the two tests, for both to be significant
     needed = 2
@@ -145,7 +145,7 @@ def _sensitive(pairs: Sequence[Pair]) -> dict[str, Any]:
     return {
         "churn": {
             epoch: mean_with_interval([pair.churn[epoch] for pair in pairs if epoch in pair.churn])
-            for epoch in ("first_epoch", "last_epoch")
+            for epoch in PREDICTIONS
         },
         "divergence": {
             str(step): max(found)
@@ -155,9 +155,11 @@ def _sensitive(pairs: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
-def _flags(pairs: Sequence[Pair], yards: dict[str, Any], baseline: str) -> list[str]:
-    """Say which of the two measures is beyond what rounding can do."""
-    found, control = _sensitive(pairs), yards["control"]
+def _flags(
+    pairs: Sequence[Pair], found: dict[str, Any], yards: dict[str, Any], baseline: str
+) -> list[str]:
+    """Say which of the two measures, `found` as of `_sensitive`, is beyond what rounding can do."""
+    control = yards["control"]
     flags = []
     churn, other = found["churn"]["first_epoch"], yards["another_seed"]["first_epoch"]
     if churn and other and churn["mean"] > _CHURN_SHARE * other["mean"]:
@@ -183,15 +185,9 @@ def _differences(pairs: Sequence[Pair]) -> list[float]:
     return [pair.difference for pair in pairs if pair.difference is not None]
 
 
-def _deviation(differences: Sequence[float]) -> float:
-    return statistics.stdev(differences) or _LEAST_DEVIATION
+def _can_be_tested(pairs: Sequence[Pair]) -> bool:
+    return len(pairs) > 1 and not _are_identical(pairs)
 
 
-def _interval(differences: Sequence[float], confidence: float) -> tuple[float | None, float | None]:
-    """Return Student's t interval of the mean; None of fewer than two values."""
-    count = len(differences)
-    if count < 2:
-        return None, None
-    error = _deviation(differences) / math.sqrt(count)
-    low, high = stats.t.interval(confidence, count - 1, statistics.fmean(differences), error)
-    return float(low), float(high)
+def _are_identical(pairs: Sequence[Pair]) -> bool:
+    return all(pair.identical for pair in pairs)

@@ -5,6 +5,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from opproof import ulp
 from opproof.summary import (
     accuracy,
     findings,
@@ -16,6 +17,7 @@ from opproof.summary import (
     verdicts,
 )
 from opproof.summary.headlines import headlines
+from opproof.summary.pairs import PREDICTIONS
 from opproof.summary.table import Section
 
 _DIRECTIONS = ("forward", "backward")
@@ -63,7 +65,7 @@ def _figures(summary: dict[str, Any], backend: dict[str, Any]) -> dict[str, Any]
         "backend": backend["name"],
         "verdict": verification["verdict"],
         "expected_verdict": verification["expected"],
-        **{f"ulp_{way}": worst for way, worst in accuracy.worst(verification).items()},
+        **{f"ulp_{way}": worst for way, worst in ulp.worst(verification).items()},
         "ulp_claimed": verdicts.claim(verification),
         "findings_not_held": verdicts.count_not_held(verification),
         "accuracy_mean_percent": trained.get("mean"),
@@ -86,8 +88,7 @@ def _comparison(comparison: dict[str, Any] | None) -> dict[str, Any]:
         for key in ("mean", "low", "high", "p_equivalent", "p_different", "provable_margin")
     }
     churn = {
-        f"churn_{epoch}": (found["churn"].get(epoch) or {}).get("mean")
-        for epoch in ("first_epoch", "last_epoch")
+        f"churn_{epoch}": (found["churn"].get(epoch) or {}).get("mean") for epoch in PREDICTIONS
     }
     flags = "; ".join(found["flags"]) or None
     return {"training_verdict": found.get("verdict"), **figures, **churn, "flags": flags}

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from opproof.summary import accuracy, speed, verdicts
+from opproof import ulp
+from opproof.summary import speed, verdicts
 from opproof.summary.table import number, with_interval
 
 _DIRECTIONS = ("forward", "backward")
@@ -62,7 +63,7 @@ def _training(backend: dict[str, Any]) -> str | None:
 def _correctness(verification: dict[str, Any]) -> str:
     if verdicts.in_words(verification) != "pass":
         return f"verification: {verdicts.in_words(verification)}"
-    worst = [ulp for ulp in accuracy.worst(verification).values() if ulp is not None]
+    worst = [error for error in ulp.worst(verification).values() if error is not None]
     errors = f" (largest error {number(max(worst))} ULP)" if worst else ""
     return f"PASSES verification{errors}"
 

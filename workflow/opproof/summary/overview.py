@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from opproof.summary import accuracy, speed, training, verdicts
+from opproof import ulp
+from opproof.summary import speed, training, verdicts
 from opproof.summary.table import NOTHING, number
 
 # What has room on a terminal.
@@ -117,7 +118,7 @@ def _speed(summary: dict[str, Any], backend: str) -> str:
 
 
 def _ulp(verification: dict[str, Any]) -> str:
-    return _pair(number(worst) for worst in accuracy.worst(verification).values())
+    return _pair(number(worst) for worst in ulp.worst(verification).values())
 
 
 def _pair(cells: Iterable[str]) -> str:

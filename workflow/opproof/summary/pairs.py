@@ -6,6 +6,9 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 
+# Of the arrays, the predictions after an epoch.
+PREDICTIONS = {"first_epoch": "first_predictions", "last_epoch": "predictions"}
+
 # The steps, from 1 on, at which losses are compared: rounding grows with every step.
 STEPS = (1, 10, 50, 200)
 
@@ -17,8 +20,7 @@ class Pair:
     identical: every step's loss has the same bits.
     difference: of the accuracy after the last epoch, the baseline's taken off, in points; None of a
     control, which has one epoch.
-    churn: of the test images, how many are predicted as another class, by "first_epoch" and
-    "last_epoch".
+    churn: of the test images, how many are predicted as another class, by epoch as in PREDICTIONS.
     divergence: by step, how far the losses are apart.
     resolution: the distance of float32 numbers at the baseline's loss, by step.
     """
@@ -37,13 +39,15 @@ def pair(seed: int, baseline: Arrays, run: Arrays) -> Pair:
     whole = len(baseline["accuracy"]) == len(run["accuracy"])
     expected, found = baseline["loss"][:steps], run["loss"][:steps]
     of_steps = [step for step in STEPS if step <= steps]
-    epochs = {"first_epoch": "first_predictions"}
-    epochs |= {"last_epoch": "predictions"} if whole else {}
     return Pair(
         seed,
         identical=found.tobytes() == expected.tobytes(),
         difference=_difference(baseline, run) if whole else None,
-        churn={epoch: churn(baseline, run, array) for epoch, array in epochs.items()},
+        churn={
+            epoch: churn(baseline, run, epoch)
+            for epoch in PREDICTIONS
+            if whole or epoch == "first_epoch"
+        },
         divergence={
             step: abs(float(found[step - 1]) - float(expected[step - 1])) for step in of_steps
         },
@@ -56,6 +60,7 @@ def _difference(baseline: Arrays, run: Arrays) -> float:
     return round(float(run["accuracy"][-1] - baseline["accuracy"][-1]), 6)
 
 
-def churn(one: Arrays, other: Arrays, array: str) -> int:
-    """Return how many predictions differ."""
+def churn(one: Arrays, other: Arrays, epoch: str) -> int:
+    """Return how many predictions differ after an epoch, "first_epoch" or "last_epoch"."""
+    array = PREDICTIONS[epoch]
     return int((one[array] != other[array]).sum())

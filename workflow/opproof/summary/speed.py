@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from opproof.backends import BASELINE
-from opproof.summary.table import NOTHING, Section, Table
+from opproof.summary.table import NOTHING, Section, Table, with_interval
 
 _OPERATIONS = {
     "activation": "",
@@ -91,10 +91,9 @@ def _nanoseconds(row: dict[str, Any] | None) -> str:
 def _ratio(row: dict[str, Any] | None) -> str:
     if row is None or row["ratio"] is None:
         return NOTHING
-    low, mean, high = (f"{row['ratio'][key]:.2f}" for key in ("low", "mean", "high"))
     by_autograd = row["direction"] == "backward" and row["via"] == "autograd"
     marks = _BY_AUTOGRAD * by_autograd + _MARK * bool(row["marks"])
-    return f"{mean} [{low}, {high}] {row['verdict']}{marks}"
+    return f"{with_interval(row['ratio'], '.2f')} {row['verdict']}{marks}"
 
 
 def _text(record: dict[str, Any]) -> Iterator[str]:

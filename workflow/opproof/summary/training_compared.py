@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from opproof.summary.pairs import STEPS
+from opproof.summary.pairs import PREDICTIONS, STEPS
 from opproof.summary.table import NOTHING, Section, Table, number, with_interval
 
 _TITLE = "Training, compared by seed"
@@ -70,12 +70,7 @@ def _sensitive(
 
 
 def _churn(churn: dict[str, Any]) -> Iterator[str]:
-    for epoch in ("first_epoch", "last_epoch"):
-        found = churn[epoch]
-        if found is None:
-            yield NOTHING
-        else:
-            yield with_interval(found, ".1f")
+    return (with_interval(churn[epoch], ".1f") for epoch in PREDICTIONS)
 
 
 def _apart(value: float | None) -> str:

@@ -4,28 +4,24 @@ import altair as alt
 import pandas as pd
 
 from opproof.summary.figures import bands
-from opproof.summary.figures.figure import Figure, draw
+from opproof.summary.figures.figure import Figure
 
 
 def accuracy(curves: pd.DataFrame, baseline: str) -> Figure | None:
     """Return the figure of the accuracies as of summary/curves.py, None of nothing trained."""
     if curves.empty:
         return None
-    data = bands.with_baseline(curves, "accuracy", "epoch", baseline)
-    chart = bands.chart(
-        data,
-        "test accuracy, per cent, by epoch",
-        alt.X("epoch:Q", title=None, axis=alt.Axis(values=_ticks(data.epoch.max()), format="d")),
+    return bands.figure(
+        curves,
         "accuracy",
-        alt.Y(scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
+        "epoch",
         baseline,
-    )
-    return draw(
-        "accuracy",
-        "Test accuracy by epoch",
-        bands.described(curves, "accuracy", "epoch", baseline),
-        chart,
-        data,
+        title="Test accuracy by epoch",
+        axes="test accuracy, per cent, by epoch",
+        x=alt.X(
+            "epoch:Q", title=None, axis=alt.Axis(values=_ticks(curves.epoch.max()), format="d")
+        ),
+        y=alt.Y(scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
     )
 
 

@@ -1,34 +1,58 @@
 """A quantity of training over time: a panel a backend, with seeds, their band and their mean."""
 
+from functools import partial
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from opproof.summary.figures import theme
+from opproof.summary.figures.figure import Figure, draw
 from opproof.summary.figures.panels import panels
 
 _FEW = 20  # so many points, or fewer, are marked: a line alone would hide how few they are
-MEAN_OF_BASELINE = "mean_of_baseline"
+_MEAN_OF_BASELINE = "mean_of_baseline"
 
 
-def with_baseline(curves: pd.DataFrame, quantity: str, against: str, baseline: str) -> pd.DataFrame:
+def figure(
+    curves: pd.DataFrame,
+    quantity: str,
+    against: str,
+    baseline: str,
+    title: str,
+    axes: str,
+    x: alt.X,
+    y: alt.Y,
+    least: float | None = None,
+) -> Figure:
+    """Return the figure of `curves`, as of summary/curves.py: panels below a key, named `quantity`.
+
+    x is what the quantity is plotted against; y has its scale and axis, `axes` says what both are.
+    Values below `least` are drawn there.
+    """
+    data = _with_baseline(curves, quantity, against, baseline)
+    drawn = data
+    if least is not None:
+        drawn = data.assign(**data[[quantity, "low", "high", _MEAN_OF_BASELINE]].clip(lower=least))
+    chart = _chart(drawn, axes, x, quantity, y, baseline)
+    return draw(quantity, title, _described(curves, quantity, against, baseline), chart, data)
+
+
+def _with_baseline(
+    curves: pd.DataFrame, quantity: str, against: str, baseline: str
+) -> pd.DataFrame:
     """Return the curves with the baseline's mean as a column, in the rows of the others' means."""
     means = curves.seed.isna()
     of_baseline = curves[means & (curves.backend == baseline)].set_index(against)[quantity]
     others = means & (curves.backend != baseline)
-    return curves.assign(**{MEAN_OF_BASELINE: curves[against].map(of_baseline).where(others)})
+    return curves.assign(**{_MEAN_OF_BASELINE: curves[against].map(of_baseline).where(others)})
 
 
-def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, baseline: str) -> Any:
-    """Return the panels below a key; `curves` as of `with_baseline`.
-
-    x is what the quantity is plotted against; y has its scale and axis, `axes` says what both are.
-    """
-
-    def at(column: str) -> alt.Y:
-        return alt.Y(f"{column}:Q", title=None, scale=y["scale"], axis=y["axis"])
-
+def _chart(
+    curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, baseline: str
+) -> Any:
+    """Return the panels below a key; `curves` as of `_with_baseline`, the rest as of `figure`."""
+    at = partial(theme.of_column, y)
     data = alt.Chart(curves)
     seeds = data.transform_filter("isValid(datum.seed)")
     means = data.transform_filter("!isValid(datum.seed)")
@@ -40,9 +64,9 @@ def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, ba
         .encode(x, at("low"), alt.Y2("high")),
         seeds.mark_line(**theme.FAINT).encode(x, at(quantity), alt.Detail("seed:N")),
         means.mark_line(**theme.LINE, **points).encode(x, at(quantity)),
-        means.transform_filter(f"isValid(datum.{MEAN_OF_BASELINE})")
+        means.transform_filter(f"isValid(datum.{_MEAN_OF_BASELINE})")
         .mark_line(**theme.BASELINE)
-        .encode(x, at(MEAN_OF_BASELINE)),
+        .encode(x, at(_MEAN_OF_BASELINE)),
     )
     return theme.below_key(
         panels(layers, "backend", [*curves.backend.unique()]),
@@ -51,11 +75,11 @@ def chart(curves: pd.DataFrame, axes: str, x: alt.X, quantity: str, y: alt.Y, ba
         ("rule", theme.FAINT, "single seeds"),
         *[("rect", theme.BAND, "middle 90 % of seeds")] * bool(curves.low.notna().any()),
         *[("rule", theme.BASELINE, f"mean of {baseline}")]
-        * bool(curves[MEAN_OF_BASELINE].notna().any()),
+        * bool(curves[_MEAN_OF_BASELINE].notna().any()),
     )
 
 
-def described(curves: pd.DataFrame, quantity: str, against: str, baseline: str) -> str:
+def _described(curves: pd.DataFrame, quantity: str, against: str, baseline: str) -> str:
     """Say in words what the panels show, and where the curves end."""
     means = curves[curves.seed.isna()]
     end = means[against].max()

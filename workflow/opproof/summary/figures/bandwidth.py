@@ -1,5 +1,6 @@
 """How fast the operators read and write memory, by size, below what copying it reaches."""
 
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -26,12 +27,10 @@ def bandwidth(operators: dict[str, Any]) -> Figure | None:
         axis=alt.Axis(values=[10.0**power for power in range(1, 10)], format="~s"),
     )
     drawn = pd.concat([data[name] for name in ("bandwidth", "torch", "copy")]).dropna()
-    ticks = theme.log_ticks(drawn)
-
-    def y(column: str) -> alt.Y:
-        scale = alt.Scale(type="log", nice=False, padding=6)
-        return alt.Y(f"{column}:Q", title=None, scale=scale, axis=alt.Axis(values=ticks))
-
+    axis = alt.Axis(values=theme.log_ticks(drawn))
+    y = partial(
+        theme.of_column, alt.Y(scale=alt.Scale(type="log", nice=False, padding=6), axis=axis)
+    )
     rows = alt.Chart(data)
     others = rows.transform_filter("isValid(datum.torch)")
     layers = alt.layer(

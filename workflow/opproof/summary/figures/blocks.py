@@ -9,6 +9,7 @@ import pandas as pd
 from opproof.summary import speed
 from opproof.summary.figures import strips, theme
 from opproof.summary.figures.figure import Figure, draw
+from opproof.summary.table import with_interval
 
 _DIRECTIONS = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
 
@@ -28,12 +29,7 @@ def blocks(summary: dict[str, Any]) -> Figure | None:
     )
     if data.empty:
         return None
-    x = alt.X(
-        scale=alt.Scale(type="log", nice=False, padding=8),
-        axis=alt.Axis(
-            **theme.STRIP_AXIS, values=theme.log_ticks(data.value), labelExpr=theme.WITH_TIMES
-        ),
-    )
+    x = strips.ratios(data.value)
     drawn = alt.vconcat(
         *(
             strips.chart(of, "round", x, limits=[1.0]).properties(title=_DIRECTIONS[direction])
@@ -65,7 +61,7 @@ def _rows(name: str, direction: str, row: dict[str, Any] | None) -> Iterator[dic
         return
     of = {"direction": direction, "backend": name}
     low, mean, high = (row["ratio"][key] for key in ("low", "mean", "high"))
-    words = f"{row['verdict']}, {mean:.2f} [{low:.2f}, {high:.2f}]"
+    words = f"{row['verdict']}, {with_interval(row['ratio'], '.2f')}"
     yield {**of, "round": None, "value": mean, "low": low, "high": high, "words": words}
     for number, ratio in enumerate(row["ratios"], 1):
         yield {**of, "round": number, "value": ratio}

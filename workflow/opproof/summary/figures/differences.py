@@ -8,6 +8,7 @@ import pandas as pd
 
 from opproof.summary.figures import strips, theme
 from opproof.summary.figures.figure import Figure, draw
+from opproof.summary.table import with_interval
 
 _DRAWN = 30  # seeds of a backend; the mean is over all
 _SIGNED = "datum.value > 0 ? '+' + datum.label : datum.label"
@@ -59,6 +60,5 @@ def _rows(name: str, found: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _words(found: dict[str, Any]) -> str:
-    low, high = found["low"], found["high"]
-    interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
-    return f"{found['verdict']}, {found['mean']:+.3f}{interval}".replace("-", "\N{MINUS SIGN}")
+    words = f"{found['verdict']}, {with_interval(found, '+.3f')}"
+    return words.replace("-", "\N{MINUS SIGN}")

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import altair as alt
 import pandas as pd
 
 from opproof.backends import BASELINE
@@ -19,15 +18,9 @@ def ladder(training_time: dict[str, Any]) -> Figure | None:
     data = _data(training_time)
     if data.empty:
         return None
-    x = alt.X(
-        scale=alt.Scale(type="log", nice=False, padding=8),
-        axis=alt.Axis(
-            **theme.STRIP_AXIS, values=theme.log_ticks(data.value), labelExpr=theme.WITH_TIMES
-        ),
-    )
     steps = training_time["steps"]
     chart = theme.below_key(
-        strips.chart(data, None, x, limits=[1.0], bars=True),
+        strips.chart(data, None, strips.ratios(data.value), limits=[1.0], bars=True),
         f"times as fast as {BASELINE}'s reference loop, log scale",
         ("point", strips.MEAN, "ratio of times"),
         ("rule", strips.INTERVAL, "its 95 % interval"),

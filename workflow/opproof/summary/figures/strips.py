@@ -1,5 +1,6 @@
 """Rows below one another: each a name, words, and on a strip values, their mean, its interval."""
 
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -52,8 +53,7 @@ def chart(
         heading=top - 8,
     )
 
-    def at(column: str) -> alt.X:
-        return alt.X(f"{column}:Q", title=None, scale=x["scale"], axis=x["axis"])
+    at = partial(theme.of_column, x)
 
     def down(column: str) -> alt.Y:
         return alt.Y(f"{column}:Q", scale=None, axis=None)
@@ -88,3 +88,12 @@ def chart(
         ),
     )
     return layers.properties(width=theme.WIDTH, height=_ROW * int(means.sum()))
+
+
+def ratios(values: pd.Series) -> alt.X:
+    """Return scale and axis of x for ratios of times, logarithmic, a times sign after labels."""
+    label = f"datum.label + '{theme.TIMES}'"
+    return alt.X(
+        scale=alt.Scale(type="log", nice=False, padding=8),
+        axis=alt.Axis(**theme.STRIP_AXIS, values=theme.log_ticks(values), labelExpr=label),
+    )

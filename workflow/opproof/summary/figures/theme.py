@@ -88,7 +88,6 @@ LIMIT: Form = {"color": VERMILION, "strokeWidth": 1.3, "strokeDash": [2, 2]}
 STRIP_AXIS: Form = {"grid": False, "ticks": True, "tickCount": 5, "tickColor": INK}
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-WITH_TIMES = f"datum.label + '{TIMES}'"  # the labels of an axis of ratios
 
 
 def log_ticks(values: pd.Series) -> list[float]:
@@ -102,6 +101,12 @@ def log_ticks(values: pd.Series) -> list[float]:
         if len(inside) >= _FEWEST_TICKS:
             break
     return inside
+
+
+def of_column(channel: Any, column: str) -> Any:
+    """Return the channel's scale and axis for a quantitative column of the data, untitled."""
+    encoding = type(channel)
+    return encoding(f"{column}:Q", title=None, scale=channel["scale"], axis=channel["axis"])
 
 
 def listed(words: list[str]) -> str:

@@ -1,5 +1,6 @@
 """The float32 error along x, in units in the last place, with F.gelu's beside it."""
 
+from functools import partial
 from typing import Any
 
 import altair as alt
@@ -76,15 +77,9 @@ def _drawn(data: pd.DataFrame) -> Any:
     x = alt.X(
         "x:Q", title=None, scale=alt.Scale(nice=False), axis=alt.Axis(values=[-10, -5, 0, 5, 10])
     )
-
-    def y(column: str) -> alt.Y:
-        return alt.Y(
-            f"{column}:Q",
-            title=None,
-            scale=alt.Scale(type="log", nice=False, domainMin=_LEAST),
-            axis=alt.Axis(values=[1, 100, 1e4, 1e6, 1e8], format="~s"),
-        )
-
+    scale = alt.Scale(type="log", nice=False, domainMin=_LEAST)
+    axis = alt.Axis(values=[1, 100, 1e4, 1e6, 1e8], format="~s")
+    y = partial(theme.of_column, alt.Y(scale=scale, axis=axis))
     rows = alt.Chart(clipped)
     claimed = rows.transform_filter("isValid(datum.claimed)")
     layers = alt.layer(
