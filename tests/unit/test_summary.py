@@ -12,7 +12,7 @@ import pytest
 import yaml
 from scipy import stats
 
-from opproof import __main__, config
+from opproof import __main__, artifact, config
 from opproof.settings import Settings
 from opproof.summary import formats, overall, overview, page
 from opproof.summary.collect import collect
@@ -584,3 +584,13 @@ def test_the_configuration_on_the_page_gives_the_same_settings(settings: Setting
     for raw in ({}, EVERY_KEY):
         expected = config.resolve(raw)
         assert config.resolve(yaml.safe_load(configuration(expected))) == expected
+
+
+def test_a_damaged_control_is_left_out_and_its_run_is_not(settings: Settings) -> None:
+    block = Path("results/train/torch/0/block.json")
+    first, second = ({**of_run} for of_run in artifact.read_json(block)["runs"])
+    edit(block, controls=[first, {**second, "sha256": "0" * 64}])
+    written = summarise(settings)
+    assert written["results"]["yardsticks"]["control"]["seeds"] == 1
+    assert overview.notes(written) == []
+    assert [backend["seeds_ok"] for backend in written["results"]["backends"]] == [3, 3]
