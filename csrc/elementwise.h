@@ -2,8 +2,8 @@
 
 #pragma once
 
+#include "activation.h"
 #include "dtype.h"
-#include OPPROOF_ACTIVATION
 
 namespace opproof {
 

@@ -11,10 +11,10 @@
 #include <memory>
 #include <utility>
 
+#include "activation.h"
 #include "cpu.h"
 #include "lenet_step.h"
 #include "lenet_step/workspace.h"
-#include OPPROOF_ACTIVATION
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -192,7 +192,7 @@ OPPROOF_INLINE void activate(const T* from, int64_t count, F* values, F* derivat
   in_blocks(0, count, [=](int64_t begin, int64_t size) __attribute__((always_inline)) {
 #pragma omp simd
     for (int64_t i = begin; i < begin + size; ++i) {
-      auto both = Activation::value_and_derivative(widen(from[i]));
+      auto both = value_and_derivative(widen(from[i]));
       values[i] = both.value;
       derivatives[i] = both.derivative;
     }

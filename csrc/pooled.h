@@ -7,8 +7,8 @@
 
 #pragma once
 
+#include "activation.h"
 #include "dtype.h"
-#include OPPROOF_ACTIVATION
 
 namespace opproof {
 
@@ -31,7 +31,7 @@ template <class F>
 OPPROOF_INLINE Window<F> pooled_backward(F grad, Window<F> x) {
   Window<F> value, derivative;
   for (int i = 0; i < 4; ++i) {
-    auto both = Activation::value_and_derivative(x.at[i]);
+    auto both = value_and_derivative(x.at[i]);
     value.at[i] = both.value;
     derivative.at[i] = both.derivative;
   }
@@ -56,7 +56,7 @@ OPPROOF_INLINE PooledDoubleBackward<F> pooled_double_backward(
     Window<F> grad_grad, F grad, Window<F> x) {
   Window<F> value, derivative, weighted;
   for (int i = 0; i < 4; ++i) {
-    auto both = Activation::value_and_derivative(x.at[i]);
+    auto both = value_and_derivative(x.at[i]);
     value.at[i] = both.value;
     derivative.at[i] = both.derivative;
     weighted.at[i] = grad_grad.at[i] * both.derivative;

@@ -76,7 +76,7 @@ void activate(const Lanes (&x)[kCount], Lanes (&values)[kCount], Lanes (&derivat
   float *value = values[0].at, *derivative = derivatives[0].at;
 #pragma omp simd
   for (int i = 0; i < kCount * kLanes; ++i) {
-    auto both = Activation::value_and_derivative(from[i]);
+    auto both = opproof::value_and_derivative(from[i]);
     value[i] = both.value;
     derivative[i] = both.derivative;
   }

@@ -103,7 +103,7 @@ __device__ __forceinline__ void multiply_transposed(const Place<Plan>& place, co
 template <Precision kPrecision, bool kTrain>
 __device__ __forceinline__ void activate(float z, float& output, float& error, float& recorded) {
   if constexpr (kTrain) {
-    auto activated = Activation::value_and_derivative(z);
+    auto activated = opproof::value_and_derivative(z);
     output = recorded = operand<kPrecision>(activated.value);
     error = activated.derivative;
   } else {

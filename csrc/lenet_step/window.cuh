@@ -2,9 +2,8 @@
 
 #pragma once
 
+#include "activation.h"
 #include "lenet_step/warp.cuh"
-
-#include OPPROOF_ACTIVATION
 
 namespace opproof::gpu {
 
@@ -25,11 +24,11 @@ __device__ __forceinline__ float pooled_value(float4 window) {
 }
 
 __device__ __forceinline__ Pooled pooled_value_and_slopes(float4 window) {
-  auto x = Activation::value_and_derivative(window.x);
-  auto y = Activation::value_and_derivative(window.y);
-  auto z = Activation::value_and_derivative(window.z);
-  auto w = Activation::value_and_derivative(window.w);
-  auto outer = Activation::value_and_derivative(mean_of(x.value, y.value, z.value, w.value));
+  auto x = opproof::value_and_derivative(window.x);
+  auto y = opproof::value_and_derivative(window.y);
+  auto z = opproof::value_and_derivative(window.z);
+  auto w = opproof::value_and_derivative(window.w);
+  auto outer = opproof::value_and_derivative(mean_of(x.value, y.value, z.value, w.value));
   float share = 0.25f * outer.derivative;
   return {outer.value, make_float4(share * x.derivative, share * y.derivative,
                                    share * z.derivative, share * w.derivative)};

@@ -3,33 +3,33 @@
 An entry of `backends:` in config.yaml either names one of these or brings its own `op`.
 """
 
-from opproof.settings import Backend, Expectation, Library
+from opproof.settings import GELU, Backend, Expectation, Library
 
-# F.gelu, which every operator is timed and verified beside.
+# F.gelu, which every operator of GELU is timed and verified beside.
 BASELINE = "torch"
 
 # Compiled with a header of csrc/activations/, whose functions they apply.
-_OVER_AN_ACTIVATION = ("elementwise.cpp", "elementwise.cu", "pooled.cpp", "pooled.cu")
+OVER_AN_ACTIVATION = ("elementwise.cpp", "elementwise.cu", "pooled.cpp", "pooled.cu")
 
 # Compiled with one likewise: the operators that train LeNet-5 with it.
-_STEP = ("lenet_step.cpp", "lenet_step.cu")
+STEP = ("lenet_step.cpp", "lenet_step.cu")
 
 # Library X registers its operators in the namespace opproof_X.
 LIBRARIES = {
     library.name: library
     for library in (
         Library("aten_gelu", ("aten_gelu.cpp",)),
-        Library("gelu", _OVER_AN_ACTIVATION, header="gelu.h"),
-        Library("gelu_step", _STEP, header="gelu.h"),
-        Library("gelu_erf", _OVER_AN_ACTIVATION, header="gelu_erf.h"),
-        Library("gelu_erf_step", _STEP, header="gelu_erf.h"),
+        Library("gelu", OVER_AN_ACTIVATION, header="gelu.h"),
+        Library("gelu_step", STEP, header="gelu.h"),
+        Library("gelu_erf", OVER_AN_ACTIVATION, header="gelu_erf.h"),
+        Library("gelu_erf_step", STEP, header="gelu_erf.h"),
     )
 }
 
 BACKENDS = {
     backend.name: backend
     for backend in (
-        Backend(BASELINE, op="torch.nn.functional:gelu"),
+        Backend(BASELINE, op=GELU),
         Backend("python", op="opproof.textbook:gelu"),
         Backend("cpp", op="opproof_aten_gelu::forward", library="aten_gelu"),
         Backend("erf", op="opproof_gelu_erf::forward", library="gelu_erf", step="gelu_erf_step"),

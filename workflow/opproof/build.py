@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from opproof import arguments, artifact, library, planned, sources, toolchain
+from opproof import arguments, artifact, library, planned, sources, toolchain, users_header
 from opproof.errors import UserError
 from opproof.paths import CSRC
 from opproof.settings import Build, Library
@@ -63,7 +63,8 @@ def build(entry: Library, choice: Build, output: Path) -> None:
     """
     library.require_closed(output, entry.name)
     _require_tools()
-    for source in sources.compiled(entry):
+    header = sources.header(entry)
+    for source in (*sources.compiled(entry), *([header] if header else [])):
         if not source.is_file():
             raise UserError(f"{source}: missing; it is a source of the library {entry.name}")
     without_cuda = _why_without_cuda(entry, choice)
@@ -73,6 +74,7 @@ def build(entry: Library, choice: Build, output: Path) -> None:
     # could trip over, and two at once do not meet.
     with tempfile.TemporaryDirectory(prefix=f"opproof-{entry.name}-") as name:
         folder = Path(name)
+        users_header.write(entry, folder)
         compiled, error = _compile(entry, choice, without_cuda, folder)
         if sources.digest(entry) != before:
             raise UserError(f"{entry.name}: its sources were edited meanwhile; run it again")
@@ -161,7 +163,7 @@ def _compile(
                 sources=[str(path.absolute()) for path in wanted],
                 extra_cflags=flags,
                 extra_cuda_cflags=cuda_flags,
-                extra_include_paths=[str(CSRC)],
+                extra_include_paths=[str(CSRC), str(folder)],
                 build_directory=str(folder),
                 with_cuda=without_cuda is None,
                 is_python_module=False,
@@ -221,19 +223,24 @@ def _output_kept(path: Path) -> Iterator[None]:
 def _flags_for(entry: Library) -> tuple[list[str], list[str]]:
     """Return the flags for C++ and for CUDA sources."""
     # __FILE__ and the like: nothing of this machine in the library.
-    names = f"-ffile-prefix-map={Path.cwd()}=." if entry.user else f"-ffile-prefix-map={CSRC}=csrc"
-    flags = [*_FLAGS, shlex.quote(names)]
+    names = [f"-ffile-prefix-map={Path.cwd()}=.", f"-ffile-prefix-map={CSRC}=csrc"]
+    names = [shlex.quote(name) for name in (names if entry.user else names[1:])]
+    flags = [*_FLAGS, *names]
     # nvcc splits at commas what it hands on, and hands it to a shell.
-    handed_on = shlex.quote(names).replace(",", "\\,")
-    cuda_flags = [*_CUDA_FLAGS, shlex.quote(f"-Xcompiler={handed_on}")]
+    handed_on = (name.replace(",", "\\,") for name in names)
+    cuda_flags = [*_CUDA_FLAGS, *(shlex.quote(f"-Xcompiler={name}") for name in handed_on)]
     header = sources.header(entry)
     if header is None:
         return flags, cuda_flags
     defined = [
         f"-DOPPROOF_LIBRARY=opproof_{entry.name}",
-        f"""'-DOPPROOF_ACTIVATION="activations/{header.name}"'""",
+        f"""'-DOPPROOF_ACTIVATION="{_included(entry, header)}"'""",
     ]
     return [*flags, *_HEADER_FLAGS, *defined], [*cuda_flags, *_HEADER_CUDA_FLAGS, *defined]
+
+
+def _included(entry: Library, header: Path) -> str:
+    return users_header.NAME if entry.user else f"activations/{header.name}"
 
 
 def _first_error(output: str) -> str | None:

@@ -10,11 +10,12 @@ from typing import Any
 import jsonschema
 import yaml
 
-from opproof.backends import BACKENDS, LIBRARIES
+from opproof.backends import BACKENDS, LIBRARIES, OVER_AN_ACTIVATION, STEP
 from opproof.errors import UserError
 from opproof.paths import SCHEMAS
 from opproof.redaction import redact
 from opproof.settings import (
+    GELU,
     Backend,
     Build,
     DataSources,
@@ -128,11 +129,15 @@ def _build(cuda: str | bool, cuda_arch_list: str) -> Build:
 def _backend(entry: str | dict[str, Any]) -> Backend:
     if isinstance(entry, str):
         return BACKENDS[entry]
-    expect, max_ulp = entry.get("expect"), entry.get("max_ulp")
+    name, expect, max_ulp = entry["name"], entry.get("expect"), entry.get("max_ulp")
+    has_header = "header" in entry
     return Backend(
-        entry["name"],
-        entry["op"],
-        library=entry["name"] if "sources" in entry else None,
+        name,
+        op=f"opproof_{name}::forward" if has_header else entry["op"],
+        library=name if has_header or "sources" in entry else None,
+        pooled=f"opproof_{name}::pooled_forward" if has_header else None,
+        step=f"{name}_step" if has_header else None,
+        reference=entry.get("reference", GELU),
         max_ulp=None if max_ulp is None else float(max_ulp),
         expect=Expectation(**expect) if expect else None,
     )
@@ -147,6 +152,11 @@ def _libraries(entries: list[str | dict[str, Any]], with_steps: bool) -> Iterato
     for entry in entries:
         if isinstance(entry, dict) and "sources" in entry:
             yield Library(entry["name"], tuple(entry["sources"]), user=True)
+        elif isinstance(entry, dict) and "header" in entry:
+            name, header = entry["name"], entry["header"]
+            yield Library(name, OVER_AN_ACTIVATION, header, user=True)
+            if with_steps:
+                yield Library(f"{name}_step", STEP, header, user=True)
 
 
 def _with_defaults(value: Any, node: dict[str, Any]) -> Any:
@@ -172,11 +182,13 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
     namespaces = {f"opproof_{name}" for name in LIBRARIES}
     for index, entry in enumerate(config["backends"]):
         if isinstance(entry, dict):
+            if fault := _name_fault(entry, names):
+                yield f"backends[{index}].name", fault
             if fault := _op_fault(entry, namespaces):
-                yield f"backends[{index}].op", fault
+                yield f"backends[{index}].{'header' if 'header' in entry else 'op'}", fault
             if fault := _sources_fault(entry.get("sources", [])):
                 yield f"backends[{index}].sources", fault
-    if config["engine"] == "kernel" and (fault := _step_fault(names)):
+    if config["engine"] == "kernel" and (fault := _step_fault(config["backends"])):
         yield "engine", fault
     for index, source in enumerate(config["data"]["sources"]):
         if redact(source) != source:  # logs and the summary would show it
@@ -189,20 +201,39 @@ def _conflicts(config: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "precision", "'tf32' needs a GPU, but device is 'cpu'; allowed: fp32"
 
 
-def _step_fault(names: list[str]) -> str | None:
+def _step_fault(entries: list[str | dict[str, Any]]) -> str | None:
     """Say which backends have no training step of their own, if any."""
-    having = [name for name, backend in BACKENDS.items() if backend.step]
-    without = [name for name in names if name not in having]
+    without = [backend.name for backend in map(_backend, entries) if backend.step is None]
     if not without:
         return None
+    having = [name for name, backend in BACKENDS.items() if backend.step]
     return (
         f"'kernel' has no training step with {', '.join(without)}; allowed: another engine, or as "
-        f"backends {', '.join(having)}"
+        f"backends {', '.join(having)} and those with a header"
     )
+
+
+def _name_fault(entry: dict[str, Any], names: list[str]) -> str | None:
+    """Say what is wrong with the name of an entry that gives its libraries theirs."""
+    name = entry["name"]
+    if "header" not in entry:
+        return None
+    if not name.isidentifier():
+        return f"{name!r} with a header: its operators are named by it; allowed: letters, digits, _"
+    if f"{name}_step" in names:
+        return f"{name!r} and {name + '_step'!r}: that is its training step; allowed: another name"
+    return None
 
 
 def _op_fault(entry: dict[str, Any], namespaces: set[str]) -> str | None:
     """Say what is wrong with an op, and add its namespace to those of the libraries before it."""
+    if "header" in entry:
+        beside = [key for key in ("op", "sources") if key in entry]
+        fault = f"{' and '.join(beside)} beside it; allowed: a header alone, or op"
+        namespaces.update({f"opproof_{entry['name']}", f"opproof_{entry['name']}_step"})
+        return fault if beside else None
+    if "op" not in entry:
+        return f"missing; allowed: {_op_schema()['allowed']}; or a header in its place"
     namespace, registered, _ = entry["op"].partition("::")
     if bool(registered) == ("sources" in entry):
         if registered and namespace in namespaces:
@@ -214,6 +245,10 @@ def _op_fault(entry: dict[str, Any], namespaces: set[str]) -> str | None:
         "an op namespace::operator needs sources, and sources such an op; allowed: sources "
         "with op: namespace::operator, or op: package.module:function alone"
     )
+
+
+def _op_schema() -> dict[str, Any]:
+    return schema()["properties"]["backends"]["items"]["properties"]["op"]
 
 
 def _sources_fault(sources: list[str]) -> str | None:

@@ -31,6 +31,21 @@ def resolve(backend: Backend, output: Path) -> Activation:
     return operator
 
 
+def resolve_reference(reference: str) -> Activation:
+    """Return the function that a reference names. Raises as `resolve` does."""
+    try:
+        function = _find(reference)
+    except BackendError as error:
+        raise BackendError(str(error).replace("op ", "reference ", 1)) from error
+    planned.operator_digest(reference)
+    return function
+
+
+def short_name(op: str) -> str:
+    """Return "package.module:function" as a reader knows it: "F.gelu" for torch's."""
+    return op.replace("torch.nn.functional:", "F.").replace(":", ".")
+
+
 def resolve_pooled(backend: Backend, output: Path) -> Activation | None:
     """Return its activation, 2x2 average pool and activation in one; None if it has none.
 

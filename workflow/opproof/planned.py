@@ -19,7 +19,8 @@ def announce(settings: Settings) -> None:
     """Leave the digests of the code that a run of these settings is planned with to its jobs."""
     os.environ.pop(_VARIABLE, None)  # another run's
     digests = {_of_stage(stage): stage_digest(stage) for stage in _STAGES}
-    digests |= {_of_operator(b.op): operator_digest(b.op) or "" for b in settings.backends}
+    operators = {op for backend in settings.backends for op in (backend.op, backend.reference)}
+    digests |= {_of_operator(op): operator_digest(op) or "" for op in operators}
     digests |= {_of_library(library): library_digest(library) for library in settings.libraries}
     os.environ[_VARIABLE] = json.dumps(digests)
 

@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 from opproof import artifact
 from opproof.errors import UserError
 
+# What an operator is held to where the settings name nothing else.
+GELU = "torch.nn.functional:gelu"
+
 
 @dataclass(frozen=True)
 class Expectation:
@@ -23,8 +26,8 @@ class Expectation:
 class Library:
     """C++ and CUDA sources that are compiled together.
 
-    A `header` of csrc/activations/ is what sources written over "an activation" are compiled for.
-    The sources of a `user` lie in the working folder, the others in csrc/.
+    A `header` is what sources of csrc/ written over "an activation" are compiled for: one of
+    csrc/activations/, or a `user`'s, in the working folder, where sources without a header lie too.
     """
 
     name: str
@@ -40,8 +43,9 @@ class Backend:
     `op` names a callable of one tensor: "package.module:function", or "namespace::operator" for one
     registered by `library`, the name of a library of the build stage (None: nothing to build).
     `pooled` names one that is activation, 2x2 average pool and activation in one; `step` the
-    library of whole training steps with it, for engine kernel. `max_ulp` is what the backend
-    claims: no float32 result on [-12, 12] is further from the truth.
+    library of whole training steps with it, for engine kernel. `reference` is what it is to
+    compute, "package.module:function": backends of one reference are a family. `max_ulp` is what
+    the backend claims: no float32 result on [-12, 12] is further from the truth.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Backend:
     library: str | None = None
     pooled: str | None = None
     step: str | None = None
+    reference: str = GELU
     max_ulp: float | None = None
     expect: Expectation | None = None
 
@@ -122,10 +127,14 @@ class Settings:
         size = self.seeds_per_job
         return [self.seeds[start : start + size] for start in range(0, len(self.seeds), size)]
 
-    @property
-    def baseline(self) -> str:
-        """The name of the backend that the others' runs are compared with, by the same engine."""
-        return "erf" if self.engine == "kernel" else "torch"
+    def baseline(self, backend: Backend) -> str:
+        """Return the name of the backend whose runs its own are compared with, by the same engine.
+
+        Of GELU's that is torch, or erf, which engine kernel can train; of another family its first.
+        """
+        if backend.reference == GELU:
+            return "erf" if self.engine == "kernel" else "torch"
+        return next(b.name for b in self.backends if b.reference == backend.reference)
 
     @property
     def frozen_path(self) -> Path:

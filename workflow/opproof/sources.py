@@ -17,12 +17,14 @@ def compiled(library: Library) -> list[Path]:
 
 def folder(library: Library) -> Path:
     """Return the folder that the library's sources are named from."""
-    return Path() if library.user else CSRC
+    return Path() if library.user and library.header is None else CSRC
 
 
 def header(library: Library) -> Path | None:
     """Return the activation that the sources are compiled for, None where they are for none."""
-    return CSRC / "activations" / library.header if library.header else None
+    if library.header is None:
+        return None
+    return Path(library.header) if library.user else CSRC / "activations" / library.header
 
 
 def files(library: Library) -> list[Path]:

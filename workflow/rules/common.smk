@@ -133,7 +133,8 @@ def library_to_build(wildcards):
 
 # What identifies a backend's operator, its own code included: once, not for each of 10,000 jobs.
 OPERATORS = {
-    backend.name: asdict(backend) | {"code": codebase.operator_digest(backend.op)}
+    backend.name: asdict(backend)
+    | {"code": [codebase.operator_digest(op) for op in (backend.op, backend.reference)]}
     for backend in SETTINGS.backends
 }
 

@@ -1,4 +1,4 @@
-"""The verify stage: holds a backend against the truth, beside F.gelu, and writes a verdict.
+"""The verify stage: holds a backend against the truth of its reference, and writes a verdict.
 
 It ends with status 0 whatever the verdict: a wrong operator is a finding, not a failed job.
 """
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.nn import functional as F
 
 from opproof import arguments, artifact, device, lease, library, operators
 from opproof.errors import BackendError
 from opproof.settings import Backend, Settings
-from opproof.verify import accuracy, findings, gates, points
+from opproof.verify import accuracy, findings, gates, points, yardstick
 from opproof.verify.outcome import in_one_line
 from opproof.verify.points import Density
+from opproof.verify.yardstick import Yardstick
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,29 +56,34 @@ def verify(settings: Settings, backend: Backend, thorough: bool = False) -> dict
     where = device.resolve(settings.device)
     device.set_arithmetic("fp32", where)
     density = points.THOROUGH if thorough else points.USUAL
-    baseline, baseline_findings = _baseline(where, density)
+    held_to: Yardstick | None = None
+    own: dict[str, Any] = {}
+    findings_of_own: dict[str, Any] = {}
     observed: dict[str, Any] = {}
     found: dict[str, Any] = {}
     mse = math.nan
     faults: dict[str, str | None]
     try:
+        held_to = yardstick.of(backend.reference)
+        own, findings_of_own = _of_yardstick(held_to, where, density)
         if backend.library and where.type == "cuda":
             library.require_cuda(Path(settings.output), backend.library)
         activation = operators.resolve(backend, Path(settings.output))
         pooled = operators.resolve_pooled(backend, Path(settings.output))
-        observed, unsupported = accuracy.by_dtype(activation, where, density)
-        mse = accuracy.gradient_mse(activation, where)
+        observed, unsupported = accuracy.by_dtype(activation, held_to.truth, where, density)
+        mse = accuracy.gradient_mse(activation, held_to.activation, where)
     except BackendError as error:
         faults = {"usable": str(error)}
     except Exception as error:  # the operator is somebody's code: what it raises is the finding
         faults = {"usable": in_one_line(error)}
     else:
-        checked = gates.of_activation(activation, observed, baseline, backend.max_ulp, where)
+        known = held_to.truth
+        checked = gates.of_activation(activation, held_to, observed, own, backend.max_ulp, where)
         faults = {"usable": None, **dict(checked)}
         if pooled is not None:
-            faults |= dict(gates.of_pooled(pooled, observed, where))
-        limits = gates.limits(baseline, torch.float32)
-        found = findings.collect(activation, unsupported, limits, where)
+            faults |= dict(gates.of_pooled(pooled, held_to, observed, where))
+        limits = gates.limits(own, known, torch.float32)
+        found = findings.collect(activation, known, unsupported, limits, where)
     reasons = [f"{gate}: {fault}" for gate, fault in faults.items() if fault]
     return {
         "backend": backend.name,
@@ -87,23 +92,27 @@ def verify(settings: Settings, backend: Backend, thorough: bool = False) -> dict
         "expectation": backend.expect.reason if backend.expect else None,
         "reasons": reasons,
         "gates": {gate: "fail" if fault else "pass" for gate, fault in faults.items()},
+        "reference": backend.reference,
         "claim": {"max_ulp": backend.max_ulp},
         "device": where.type,
         "thorough": thorough,
         "gradient_mse": _without_infinities(mse),
         "accuracy": _without_infinities(observed),
-        "baseline_accuracy": _without_infinities(baseline),
+        "yardstick_accuracy": _without_infinities(own),
         "findings": found,
-        "baseline_findings": baseline_findings,
+        "yardstick_findings": findings_of_own,
     }
 
 
 @functools.cache
-def _baseline(where: torch.device, density: Density) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return F.gelu's own errors and findings, once in a process."""
-    observed, unsupported = accuracy.by_dtype(F.gelu, where, density)
-    limits = gates.limits(observed, torch.float32)
-    return observed, findings.collect(F.gelu, unsupported, limits, where)
+def _of_yardstick(
+    held_to: Yardstick, where: torch.device, density: Density
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the reference's own errors and findings, once in a process."""
+    own, known = held_to.activation, held_to.truth
+    observed, unsupported = accuracy.by_dtype(own, known, where, density)
+    limits = gates.limits(observed, known, torch.float32)
+    return observed, findings.collect(own, known, unsupported, limits, where)
 
 
 def _without_infinities(value: Any) -> Any:

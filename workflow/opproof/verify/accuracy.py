@@ -8,17 +8,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from opproof.operators import Activation
-from opproof.verify import points, profile, truth
+from opproof.verify import points, profile
 from opproof.verify.evaluation import DIRECTIONS, evaluate
 from opproof.verify.outcome import in_one_line
 from opproof.verify.points import Density
+from opproof.verify.truth import REGIONS, WINDOW, Truth
 
 # The textbook compares gradients on this many samples.
 _TEXTBOOK_SAMPLES = 100
 
 
 def by_dtype(
-    activation: Activation, device: torch.device, density: Density
+    activation: Activation, truth: Truth, device: torch.device, density: Density
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Return `errors` by the name of the dtype, and of 16-bit dtypes that fail what was raised.
 
@@ -27,7 +28,7 @@ def by_dtype(
     observed, unsupported = {}, {}
     for dtype in points.DTYPES:
         try:
-            observed[name_of(dtype)] = errors(activation, dtype, device, density)
+            observed[name_of(dtype)] = errors(activation, truth, dtype, device, density)
         except Exception as error:
             if dtype not in points.NARROW:
                 raise
@@ -36,26 +37,34 @@ def by_dtype(
 
 
 def errors(
-    activation: Activation, dtype: torch.dtype, device: torch.device, density: Density
+    activation: Activation,
+    truth: Truth,
+    dtype: torch.dtype,
+    device: torch.device,
+    density: Density,
 ) -> dict[str, Any]:
     """Return, per direction, the worst errors on [-12, 12]: over all, and by region of x.
 
     {"forward": {"max_absolute", "max_excess", "regions": {"[0, 12]": {"absolute", "relative",
-    "ulp", "x"}, ...}}, "backward": {the same, and "near_root": {"absolute", "x"}}}; in float32
-    also "profile", the largest error in ULP in each of 200 equal parts of [-12, 12].
+    "ulp", "x"}, ...}, "near_root": {"absolute", "x"}}, "backward": {the same}}; in float32 also
+    "profile", the largest error in ULP in each of 200 equal parts of [-12, 12].
 
     An error is infinite where the result is not finite; x is where the error in ULP is largest.
-    The derivative's root is left out of the regions and the profile (a part without points is
-    None): units vanish there. It has a row of its own.
+    Where the truth has a root it is left out of the regions and the profile (a part without points
+    is None): units vanish there. It has a row of its own, without x where there is no root.
     The excess is how much further from the truth a result is than the nearest float of its dtype.
     """
     found: dict[str, Any] = {
-        direction: {"max_absolute": 0.0, "max_excess": 0.0, "regions": {}}
+        direction: {
+            "max_absolute": 0.0,
+            "max_excess": 0.0,
+            "regions": {},
+            "near_root": {"absolute": 0.0, "x": None},
+        }
         for direction in DIRECTIONS
     }
-    found["backward"]["near_root"] = {"absolute": 0.0, "x": None}
     profiles = {direction: profile.empty() for direction in DIRECTIONS}
-    for low, high in truth.REGIONS:
+    for low, high in REGIONS:
         rows = {direction: _row() for direction in DIRECTIONS}
         for x in points.chunks(dtype, low, high, density):
             expected = truth.at(x)
@@ -64,8 +73,8 @@ def errors(
                 measured = _measure(observed[direction].cpu(), expected[direction])
                 _take_overall(found[direction], measured)
                 at = x
-                if direction == "backward" and (outside := _outside_window(x)) is not None:
-                    _take_near_root(found["backward"]["near_root"], x, measured, ~outside)
+                if (outside := _outside_windows(x, truth.roots[direction])) is not None:
+                    _take_near_root(found[direction]["near_root"], x, measured, ~outside)
                     at = x[outside]
                     measured = {name: values[outside] for name, values in measured.items()}
                 _take_region(rows[direction], at, measured)
@@ -78,15 +87,15 @@ def errors(
     return found
 
 
-def gradient_mse(activation: Activation, device: torch.device) -> float:
-    """Return the textbook's figure: mean squared difference between its gradients and F.gelu's.
+def gradient_mse(activation: Activation, yardstick: Activation, device: torch.device) -> float:
+    """Return the textbook's figure: mean squared difference of its gradients from the yardstick's.
 
     Gradients of an MSE loss at 100 normal samples, float32.
     """
     generator = torch.Generator().manual_seed(0)
     x, target = torch.randn(2, _TEXTBOOK_SAMPLES, generator=generator).to(device)
     gradients = []
-    for function in (F.gelu, activation):
+    for function in (yardstick, activation):
         leaf = x.clone().requires_grad_()
         loss = F.mse_loss(function(leaf), target)
         gradients.append(torch.autograd.grad(loss, leaf)[0])
@@ -121,9 +130,11 @@ def _measure(observed: Tensor, expected: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _outside_window(x: Tensor) -> Tensor | None:
-    """Say which points are not near the derivative's root, None if all are not."""
-    near = (x.double() - truth.MINIMUM).abs() < truth.WINDOW
+def _outside_windows(x: Tensor, roots: tuple[float, ...]) -> Tensor | None:
+    """Say which points are not near a root, None if all are not."""
+    near = torch.zeros_like(x, dtype=torch.bool)
+    for root in roots:
+        near |= (x.double() - root).abs() < WINDOW
     return ~near if bool(near.any()) else None
 
 

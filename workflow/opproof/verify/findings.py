@@ -11,10 +11,12 @@ from opproof.verify import composition, properties, same_bits, specials
 from opproof.verify.accuracy import name_of
 from opproof.verify.outcome import Finding
 from opproof.verify.points import DTYPES, NARROW
+from opproof.verify.truth import Truth
 
 
 def collect(
     activation: Activation,
+    truth: Truth,
     unsupported: dict[str, str],
     limits: dict[str, float],
     device: torch.device,
@@ -24,12 +26,13 @@ def collect(
     None, with the reason, is what was not checked. `unsupported` says what the activation raised
     for a 16-bit dtype, `limits` what its float32 results may be off by, per direction.
     """
-    found = _findings(activation, unsupported, limits, device)
+    found = _findings(activation, truth, unsupported, limits, device)
     return {name: asdict(finding) for name, finding in found}
 
 
 def _findings(
     activation: Activation,
+    truth: Truth,
     unsupported: dict[str, str],
     limits: dict[str, float],
     device: torch.device,
@@ -38,13 +41,14 @@ def _findings(
     for dtype in NARROW:
         reason = unsupported.get(name_of(dtype))
         yield name_of(dtype), Finding(not reason, f"not supported: {reason}" if reason else None)
-    yield "zeros", specials.zeros(activation, dtypes, device)
-    yield "infinities", specials.infinities(activation, dtypes, device)
-    yield "subnormal numbers", specials.subnormals(activation, dtypes, device)
-    yield "largest numbers", specials.largest(activation, dtypes, device)
-    yield "gelu(x) - gelu(-x) = x", properties.odd_part(activation, device)
-    yield "gelu'(x) + gelu'(-x) = 1", properties.derivative_sum(activation, device)
-    yield "monotone", properties.monotone(activation, device)
+    yield "zeros", specials.zeros(activation, truth, dtypes, device)
+    yield "infinities", specials.infinities(activation, truth, dtypes, device)
+    yield "subnormal numbers", specials.subnormals(activation, truth, dtypes, device)
+    yield "largest numbers", specials.largest(activation, truth, dtypes, device)
+    if properties.has_gate(truth):
+        yield "f(x) - f(-x) = x", properties.odd_part(activation, device)
+        yield "f'(x) + f'(-x) = 1", properties.derivative_sum(activation, device)
+    yield "monotone", properties.monotone(activation, truth, device)
     yield "torch.compile", composition.compiles(activation, limits, device)
     yield "vmap", composition.vmap(activation, device)
     yield "autocast", composition.autocast(activation, dtypes, device)

@@ -10,32 +10,38 @@ from opproof.verify import checks, gpu, inputs, pooled, registered, repeat
 from opproof.verify.accuracy import name_of
 from opproof.verify.evaluation import DIRECTIONS
 from opproof.verify.points import DTYPES
+from opproof.verify.truth import Truth
+from opproof.verify.yardstick import Yardstick
 
 
-def limits(baseline: dict[str, Any], dtype: torch.dtype) -> dict[str, float]:
-    """Return what a dtype's results may be off by, per direction, beside F.gelu's errors."""
-    own = baseline.get(name_of(dtype))
-    return {direction: checks.limit(own, dtype, direction) for direction in DIRECTIONS}
+def limits(own: dict[str, Any], truth: Truth, dtype: torch.dtype) -> dict[str, float]:
+    """Return what a dtype's results may be off by, per direction, beside the yardstick's errors."""
+    errors = own.get(name_of(dtype))
+    return {direction: checks.limit(errors, truth, dtype, direction) for direction in DIRECTIONS}
 
 
 def of_activation(
     activation: Activation,
+    yardstick: Yardstick,
     observed: dict[str, Any],
-    baseline: dict[str, Any],
+    own: dict[str, Any],
     max_ulp: float | None,
     device: torch.device,
 ) -> Iterator[tuple[str, str | None]]:
-    """Yield each gate's name, and what is wrong or None; `observed` holds the dtypes supported."""
-    dtypes = supported(observed)
+    """Yield each gate's name, and what is wrong or None.
+
+    `observed` holds the dtypes supported, `own` the yardstick's errors.
+    """
+    dtypes, truth = supported(observed), yardstick.truth
     for dtype in dtypes:
-        name, allowed = name_of(dtype), limits(baseline, dtype)
+        name, allowed = name_of(dtype), limits(own, truth, dtype)
         for direction, limit in allowed.items():
             fault = checks.close_to_truth(observed[name], dtype, direction, limit)
             yield f"{direction} {name}", fault
-        yield f"any layout {name}", checks.any_layout(activation, dtype, allowed, device)
+        yield f"any layout {name}", checks.any_layout(activation, truth, dtype, allowed, device)
     if max_ulp is not None:
         yield "claim max_ulp", checks.claim(observed["float32"], max_ulp)
-    faults = (checks.keeps_nan(activation, dtype, device) for dtype in dtypes)
+    faults = (checks.keeps_nan(activation, yardstick.activation, dtype, device) for dtype in dtypes)
     yield "NaN propagates", next(filter(None, faults), None)
     yield "gradcheck", checks.gradcheck(activation, device)
     yield "gradgradcheck", checks.gradgradcheck(activation, device)
@@ -51,10 +57,10 @@ def of_activation(
 
 
 def of_pooled(
-    operator: Activation, observed: dict[str, Any], device: torch.device
+    operator: Activation, yardstick: Yardstick, observed: dict[str, Any], device: torch.device
 ) -> Iterator[tuple[str, str | None]]:
     """Yield the same of activation, pool and activation in one, for the activation's dtypes."""
-    yield from pooled.gates(operator, supported(observed), device)
+    yield from pooled.gates(operator, yardstick, supported(observed), device)
 
 
 def supported(observed: dict[str, Any]) -> tuple[torch.dtype, ...]:

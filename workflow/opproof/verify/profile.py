@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from opproof.verify import truth
+from opproof.verify.truth import LIMIT
 
 PARTS = 200
 
@@ -18,7 +18,7 @@ def empty() -> Tensor:
 
 def take(profile: Tensor, x: Tensor, ulp: Tensor) -> None:
     """Take in the errors at x, in ULP: both of the same length, in any order."""
-    part = (x.double() + truth.LIMIT).mul_(PARTS / (2 * truth.LIMIT)).long()
+    part = (x.double() + LIMIT).mul_(PARTS / (2 * LIMIT)).long()
     profile.scatter_reduce_(0, part.clamp_(max=PARTS - 1), ulp, "amax")
 
 

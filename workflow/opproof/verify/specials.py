@@ -4,15 +4,19 @@ import math
 from collections.abc import Iterable
 
 import torch
+from torch import Tensor
 
 from opproof.operators import Activation
 from opproof.verify.accuracy import name_of
 from opproof.verify.evaluation import evaluate
 from opproof.verify.outcome import Finding, finding
+from opproof.verify.truth import Truth
 
-# Of an x: what GELU and its derivative may be. Either zero is a limit at -inf.
+# Of an x: what the activation and its derivative may be.
 _Case = tuple[str, float, tuple[float, ...], tuple[float, ...]]
-_EITHER_ZERO = (0.0, -0.0)
+
+# Where float64 has reached its limits.
+_FAR = 1e300
 
 # Alone, and enough for vector registers and a rest.
 _SIZES = (1, 37)
@@ -22,65 +26,100 @@ _SHOWN = 6
 
 
 @finding
-def zeros(activation: Activation, dtypes: Iterable[torch.dtype], device: torch.device) -> Finding:
-    """gelu(+0) is +0, gelu(-0) is -0, the derivative 1/2."""
-    return _all(
-        activation,
-        {dtype: [("0", 0.0, (0.0,), (0.5,)), ("-0", -0.0, (-0.0,), (0.5,))] for dtype in dtypes},
-        device,
-    )
+def zeros(
+    activation: Activation, truth: Truth, dtypes: Iterable[torch.dtype], device: torch.device
+) -> Finding:
+    """Expect the truth at +0 and -0, of GELU +0, -0 and 1/2, to the sign."""
+    cases = {dtype: _cases(truth, dtype, {"0": 0.0, "-0": -0.0}) for dtype in dtypes}
+    return _all(activation, cases, device)
 
 
 @finding
 def infinities(
-    activation: Activation, dtypes: Iterable[torch.dtype], device: torch.device
+    activation: Activation, truth: Truth, dtypes: Iterable[torch.dtype], device: torch.device
 ) -> Finding:
-    """Expect the limits: gelu(inf) is inf, gelu(-inf) is 0 of either sign; derivatives 1, 0."""
+    """Expect the limits, which the truth has reached at 1e300: of GELU inf and 1, and 0 and 0.
+
+    A zero that is a limit may have either sign.
+    """
+    far = _at(truth, torch.tensor([_FAR, -_FAR], dtype=torch.float64))
     cases: list[_Case] = [
-        ("inf", math.inf, (math.inf,), (1.0,)),
-        ("-inf", -math.inf, _EITHER_ZERO, _EITHER_ZERO),
+        (name, value, _limits(far[0][index].item()), _limits(far[1][index].item()))
+        for index, (name, value) in enumerate({"inf": math.inf, "-inf": -math.inf}.items())
     ]
     return _all(activation, dict.fromkeys(dtypes, cases), device)
 
 
 @finding
-def largest(activation: Activation, dtypes: Iterable[torch.dtype], device: torch.device) -> Finding:
-    """Finite to the end: gelu(max) is max, gelu(-max) is 0; the derivatives 1 and 0."""
-    cases: dict[torch.dtype, list[_Case]] = {
-        dtype: [
-            ("max", torch.finfo(dtype).max, (torch.finfo(dtype).max,), (1.0,)),
-            ("-max", -torch.finfo(dtype).max, _EITHER_ZERO, _EITHER_ZERO),
-        ]
-        for dtype in dtypes
-    }
+def largest(
+    activation: Activation, truth: Truth, dtypes: Iterable[torch.dtype], device: torch.device
+) -> Finding:
+    """Right to the end: of GELU f(max) is max, f(-max) is 0; the derivatives 1 and 0."""
+    cases = {}
+    for dtype in dtypes:
+        most = torch.finfo(dtype).max
+        cases[dtype] = _cases(truth, dtype, {"max": most, "-max": -most}, either_zero=True)
     return _all(activation, cases, device)
 
 
 @finding
 def subnormals(
-    activation: Activation, dtypes: Iterable[torch.dtype], device: torch.device
+    activation: Activation, truth: Truth, dtypes: Iterable[torch.dtype], device: torch.device
 ) -> Finding:
-    """Below the normal numbers gelu(x) is x/2, to one unit, and not flushed to 0."""
+    """Below the normal numbers not flushed to 0: of GELU x/2 and 1/2, the value to one unit."""
     cases: dict[torch.dtype, list[_Case]] = {}
     for dtype in dtypes:
         info = torch.finfo(dtype)
         unit = info.tiny * info.eps
-        cases[dtype] = [
-            (
-                f"{sign * multiple} units",
-                sign * multiple * unit,
-                tuple(sign * half * unit for half in _halves(multiple)),
-                (0.5,),
-            )
+        points = {
+            f"{sign * multiple} units": sign * multiple * unit
             for multiple in (3, 100, int(1 / info.eps) - 1)
             for sign in (1, -1)
+        }
+        cases[dtype] = [
+            (name, x, _within_a_unit(forward[0], dtype), backward)
+            for name, x, forward, backward in _cases(truth, dtype, points)
         ]
     return _all(activation, cases, device)
 
 
-def _halves(multiple: int) -> range:
-    """Return the integers within 1 of half of it."""
-    return range((multiple - 1) // 2, multiple // 2 + 2)
+def _at(truth: Truth, x: Tensor) -> tuple[Tensor, Tensor]:
+    found = truth.fast(x)
+    return found["forward"], found["backward"]
+
+
+def _cases(
+    truth: Truth, dtype: torch.dtype, points: dict[str, float], either_zero: bool = False
+) -> list[_Case]:
+    """Return what the truth, rounded to the dtype, is at these points, given by name."""
+    x = torch.tensor([*points.values()], dtype=torch.float64)
+    values, slopes = (of.to(dtype).tolist() for of in _at(truth, x))
+    return [
+        (name, point, _signed(value, either_zero), _signed(slope, either_zero))
+        for (name, point), value, slope in zip(points.items(), values, slopes, strict=True)
+    ]
+
+
+def _signed(value: float, either_zero: bool) -> tuple[float, ...]:
+    """Return the value; of zero, where it may have either sign, both; of NaN, no number, none."""
+    if math.isnan(value):
+        return ()
+    return (value, -value) if value == 0 and either_zero else (value,)
+
+
+def _limits(value: float) -> tuple[float, ...]:
+    """Return a limit from the value far out: what has grown with x is infinite."""
+    if not abs(value) > math.sqrt(_FAR):
+        return _signed(value, either_zero=True)
+    return (math.copysign(math.inf, value),)
+
+
+def _within_a_unit(value: float, dtype: torch.dtype) -> tuple[float, ...]:
+    """Return the value of the dtype and its neighbours on either side."""
+    at = torch.tensor(value, dtype=dtype)
+    ends = (torch.tensor(end, dtype=dtype) for end in (-math.inf, math.inf))
+    around = (torch.nextafter(at, end).item() for end in ends)
+    return (value, *(math.copysign(near, value) for near in around))
 
 
 def _all(
@@ -107,10 +146,14 @@ def _wrong(
     found = evaluate(activation, torch.full((size,), value, dtype=dtype, device=device))
     texts = []
     for direction, function, allowed in (
-        ("forward", "gelu", forward),
-        ("backward", "gelu'", backward),
+        ("forward", "f", forward),
+        ("backward", "f'", backward),
     ):
-        wrong = [result for result in found[direction].tolist() if not _among(result, allowed)]
+        wrong = [
+            result
+            for result in found[direction].tolist()
+            if allowed and not _among(result, allowed)
+        ]
         if wrong:
             texts.append(f"{function}({name}) = {wrong[0]:g}")
     return texts
