@@ -29,9 +29,14 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", required=True, metavar="NAME", help="name of a backend")
 
 
+def are_frozen(arguments: argparse.Namespace) -> bool:
+    """Say whether --config names settings that a pipeline has frozen for its jobs."""
+    return arguments.config.suffix == ".json"
+
+
 def read_settings(arguments: argparse.Namespace) -> Settings:
     """Read what --config names. Raises UserError if it is missing or has faults."""
-    if arguments.config.suffix == ".json":
+    if are_frozen(arguments):
         return settings.read(arguments.config)
     from opproof import config  # needs jsonschema, which a job's Python may lack
 

@@ -21,6 +21,7 @@ _WITHOUT_EFFECT = {
         "events",
         "gpu_sampler",
         "lease",
+        "on_demand",
         "permissions",
         "planned",
         "provenance",

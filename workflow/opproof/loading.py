@@ -36,18 +36,19 @@ class Operator(nn.Module):
     computes in the dtype that it is given. Pickling keeps the name, by which it is found again.
     """
 
-    def __init__(self, name: str, config: Path | None = None) -> None:
+    def __init__(self, name: str, config: Path | None = None, pooled: bool = False) -> None:
         super().__init__()
         self.name = name
         self.config = config
+        self.pooled = pooled
         self._find()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply it to a floating tensor; "pooled" takes [..., height, width] and halves both."""
+        """Apply it to a floating tensor; pooled, to [..., height, width], and halve both."""
         return self._operator(x)
 
     def extra_repr(self) -> str:
-        return repr(self.name)
+        return f"{self.name!r}, pooled=True" if self.pooled else repr(self.name)
 
     def __getstate__(self) -> dict[str, Any]:
         # An operator of torch's registry can't be pickled, nor need it be.
@@ -58,34 +59,50 @@ class Operator(nn.Module):
         self._find()
 
     def _find(self) -> None:
-        self._operator = find(self.name, self.config)
+        self._operator = find(self.name, self.config, self.pooled)
 
 
-def find(name: str, config: Path | None) -> operators.Activation:
+def find(name: str, config: Path | None, pooled: bool = False) -> operators.Activation:
     """Return the operator of a backend: of those built in, or of a configuration file's.
 
     Raises UserError and BackendError as `opproof.load`.
     """
-    if config is None:
-        return _built_in(name)
-    settings = _settings(config)
+    if config is None and name in BACKENDS:
+        return _built_in(name, pooled)
+    settings = _settings(config) if config else _settings_here(name)
     libraries = {entry.name: entry for entry in settings.libraries}
-    return _resolve(settings.backend(name), libraries, settings.build, Path(settings.output))
+    backend, output = settings.backend(name), Path(settings.output)
+    return _resolve(backend, libraries, settings.build, output, pooled)
 
 
 @functools.cache  # copies of a model find theirs at once
-def _built_in(name: str) -> operators.Activation:
-    if name not in BACKENDS:
-        raise UserError(f"{name!r} is no operator; allowed: {', '.join(BACKENDS)}")
-    return _resolve(BACKENDS[name], LIBRARIES, _DEFAULT_BUILD, Path("results"))
+def _built_in(name: str, pooled: bool) -> operators.Activation:
+    return _resolve(BACKENDS[name], LIBRARIES, _DEFAULT_BUILD, Path("results"), pooled)
 
 
 def _resolve(
-    backend: Backend, libraries: Mapping[str, Library], choice: Build, output: Path
+    backend: Backend, libraries: Mapping[str, Library], choice: Build, output: Path, pooled: bool
 ) -> operators.Activation:
+    # That one is there for nothing else.
+    pooled = pooled or backend == BACKENDS["pooled"]
+    if pooled and backend.pooled is None:
+        raise UserError(f"{backend.name!r} has no pooled operator; allowed: pooled=False")
     if backend.library:
         output = _folder_with(libraries[backend.library], choice, output)
-    return operators.resolve_pooled(backend, output) or operators.resolve(backend, output)
+    if pooled and (operator := operators.resolve_pooled(backend, output)):
+        return operator
+    return operators.resolve(backend, output)
+
+
+def _settings_here(name: str) -> Settings:
+    """Return the settings of the working folder's config.yaml, which has a backend of that name."""
+    here = Path("config.yaml")
+    settings = _settings(here) if here.exists() else None
+    names = [backend.name for backend in settings.backends] if settings else []
+    if settings is None or name not in names:
+        allowed = ", ".join(dict.fromkeys([*BACKENDS, *names]))
+        raise UserError(f"{name!r} is no operator; allowed: {allowed}")
+    return settings
 
 
 def _settings(path: Path) -> Settings:

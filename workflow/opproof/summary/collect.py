@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from opproof import artifact, provenance
+from opproof import artifact, operators, provenance
 from opproof.errors import UserError
 from opproof.settings import Backend, Settings
 from opproof.summary import comparison
@@ -30,8 +30,9 @@ def collect(
     """
     verdicts = {backend.name: _verdict(settings, backend) for backend in settings.backends}
     blocks = {backend.name: _blocks(settings, backend) for backend in settings.backends}
+    baselines = {backend.name: settings.baseline(backend) for backend in settings.backends}
     evidence = gather(settings, blocks, takers)
-    compared = comparison.compare(evidence, settings.baseline, settings.margin)
+    compared = comparison.compare(evidence, baselines, settings.margin)
     operators = _timing(settings, "operators")
     timing = operators.pop("provenance", None)
     training_time = _timing(settings, "training")
@@ -41,7 +42,6 @@ def collect(
         "results": {
             **settings.plan(),
             "seeds": list(settings.seeds),
-            "baseline": settings.baseline,
             "yardsticks": comparison.yardsticks(evidence),
             "backends": [
                 {
@@ -132,6 +132,9 @@ def _result(
     good = [run["accuracy"][-1] for run in runs if run["failure"] is None]
     return {
         "name": backend.name,
+        "op": operators.short_name(backend.op),
+        "reference": operators.short_name(backend.reference),
+        "baseline": settings.baseline(backend),
         "verification": verdict,
         "devices": sorted({block["device"] for block in blocks if block.get("device")}),
         "seeds_planned": len(runs),

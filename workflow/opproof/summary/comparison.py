@@ -1,4 +1,4 @@
-"""Whether training with a backend comes to what it comes to with the baseline: statistics.
+"""Whether training with a backend comes to what it comes to with its baseline: statistics.
 
 Runs are paired by seed. All p are adjusted by Holm over the backends of a run, so that 5 % is the
 chance of one false claim in the whole table, and are two one-sided t tests for equivalence within
@@ -15,7 +15,7 @@ rounding alone does (the control) or what another seed does; docs/measured/ has 
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scipy import stats
@@ -42,8 +42,10 @@ _CHURN_SHARE = 0.1
 _FLAGGED_STEP, _CONTROLS_DIVERGENCE = 10, 100.0
 
 
-def compare(evidence: Evidence, baseline: str, margin: float) -> dict[str, dict[str, Any]]:
-    """Return by backend how its runs compare with the baseline's; margin in points."""
+def compare(
+    evidence: Evidence, baselines: Mapping[str, str], margin: float
+) -> dict[str, dict[str, Any]]:
+    """Return by backend how its runs compare with its baseline's; margin in points."""
     tests = {name: _tests(pairs, margin) for name, pairs in evidence.pairs.items()}
     tested = [name for name, found in tests.items() if found]
     for kind in ("equivalent", "different") if tested else ():
@@ -53,7 +55,7 @@ def compare(evidence: Evidence, baseline: str, margin: float) -> dict[str, dict[
     yards = yardsticks(evidence)
     return {
         name: {
-            "baseline": baseline,
+            "baseline": baselines[name],
             "seeds": len(pairs),
             "margin": margin,
             "verdict": _verdict(pairs, tests[name]),
@@ -62,19 +64,23 @@ def compare(evidence: Evidence, baseline: str, margin: float) -> dict[str, dict[
             "p_different": tests[name].get("different"),
             **_reach(pairs, margin),
             **(sensitive := _sensitive(pairs)),
-            "flags": _flags(pairs, sensitive, yards, baseline),
+            "flags": _flags(pairs, sensitive, yards.get(baselines[name]), baselines[name]),
         }
         for name, pairs in evidence.pairs.items()
     }
 
 
 def yardsticks(evidence: Evidence) -> dict[str, Any]:
-    """Return what churn and divergence are judged by: the control's, and another seed's churn."""
+    """Return by baseline what churn and divergence are judged by: a control's, another seed's."""
     return {
-        "control": {"seeds": len(evidence.controls), **_sensitive(evidence.controls)},
-        "another_seed": {
-            epoch: mean_with_interval(values) for epoch, values in evidence.another_seed.items()
-        },
+        baseline: {
+            "control": {"seeds": len(controls), **_sensitive(controls)},
+            "another_seed": {
+                epoch: mean_with_interval(values)
+                for epoch, values in evidence.another_seed[baseline].items()
+            },
+        }
+        for baseline, controls in evidence.controls.items()
     }
 
 
@@ -156,9 +162,11 @@ def _sensitive(pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _flags(
-    pairs: Sequence[Pair], found: dict[str, Any], yards: dict[str, Any], baseline: str
+    pairs: Sequence[Pair], found: dict[str, Any], yards: dict[str, Any] | None, baseline: str
 ) -> list[str]:
     """Say which of the two measures, `found` as of `_sensitive`, is beyond what rounding can do."""
+    if yards is None:  # there is no baseline
+        return []
     control = yards["control"]
     flags = []
     churn, other = found["churn"]["first_epoch"], yards["another_seed"]["first_epoch"]

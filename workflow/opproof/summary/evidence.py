@@ -19,18 +19,17 @@ Blocks = Sequence[dict[str, Any]]
 class Evidence:
     """What the arrays show.
 
-    pairs: of each backend but the baseline, those seeds that both have trained to the end.
-    controls: of the baseline's controls, likewise.
-    another_seed: by epoch as in Pair.churn, how many predictions of the baseline differ between a
-    seed and the one before it.
+    pairs: of each backend that is not its own baseline, those seeds that both have trained to the
+    end.
+    controls: by baseline, of its controls likewise.
+    another_seed: by baseline and epoch as in Pair.churn, how many predictions differ between a seed
+    and the one before it.
     unreadable: why arrays could not be read, by backend and seed.
     """
 
     pairs: dict[str, list[Pair]]
-    controls: list[Pair] = field(default_factory=list)
-    another_seed: dict[str, list[int]] = field(
-        default_factory=lambda: {epoch: [] for epoch in PREDICTIONS}
-    )
+    controls: dict[str, list[Pair]]
+    another_seed: dict[str, dict[str, list[int]]]
     unreadable: dict[tuple[str, int], str] = field(default_factory=dict)
 
 
@@ -40,31 +39,50 @@ def gather(
     takers: Sequence[Callable[[str, int, Arrays], None]],
 ) -> Evidence:
     """Return the evidence of all runs; give each also to the `takers`: backend, seed, arrays."""
-    baseline = settings.baseline
+    baselines = {backend.name: settings.baseline(backend) for backend in settings.backends}
     files = {name: _files(settings, name, of, "runs") for name, of in blocks.items()}
-    controls = (
-        _files(settings, baseline, blocks[baseline], "controls") if baseline in blocks else {}
+    controls = {
+        baseline: _files(settings, baseline, blocks[baseline], "controls")
+        for baseline in dict.fromkeys(baselines.values())
+        if baseline in blocks
+    }
+    evidence = Evidence(
+        pairs={name: [] for name, baseline in baselines.items() if name != baseline},
+        controls={baseline: [] for baseline in controls},
+        another_seed={baseline: {epoch: [] for epoch in PREDICTIONS} for baseline in controls},
     )
-    evidence = Evidence({name: [] for name in blocks if name != baseline})
-    before: Arrays | None = None
+    before: dict[str, Arrays] = {}
     for seed in settings.seeds:
         runs = dict(_read(seed, files, evidence))
         for name, arrays in runs.items():
             for take in takers:
                 take(name, seed, arrays)
-        if (expected := runs.get(baseline)) is None:
-            continue
         for name in evidence.pairs.keys() & runs.keys():
-            evidence.pairs[name].append(pair(seed, expected, runs[name]))
-        if seed in controls:
-            with suppress(UserError):  # damaged: the next run heals it, and the others are enough
-                control = artifact.read_arrays(*controls[seed])
-                evidence.controls.append(pair(seed, expected, control))
-        if before is not None:
-            for epoch, changed in evidence.another_seed.items():
-                changed.append(churn(before, expected, epoch))
-        before = expected
+            if (expected := runs.get(baselines[name])) is not None:
+                evidence.pairs[name].append(pair(seed, expected, runs[name]))
+        for baseline, of_seeds in controls.items():
+            if baseline in runs:
+                _take_baseline(evidence, baseline, seed, runs[baseline], of_seeds, before)
     return evidence
+
+
+def _take_baseline(
+    evidence: Evidence,
+    baseline: str,
+    seed: int,
+    run: Arrays,
+    controls: dict[int, tuple[Path, str]],
+    before: dict[str, Arrays],
+) -> None:
+    """Hold a baseline's run beside its control, and beside that `before` it, which it becomes."""
+    if seed in controls:
+        with suppress(UserError):  # damaged: the next run heals it, and the others are enough
+            control = artifact.read_arrays(*controls[seed])
+            evidence.controls[baseline].append(pair(seed, run, control))
+    if baseline in before:
+        for epoch, changed in evidence.another_seed[baseline].items():
+            changed.append(churn(before[baseline], run, epoch))
+    before[baseline] = run
 
 
 def _files(

@@ -12,11 +12,11 @@ _TEXT = (
 
 
 def section(summary: dict[str, Any]) -> Section:
-    """Return the table, with F.gelu as a column; without tables where nothing was found."""
-    found = verdicts.beside_baseline(summary, "findings")
-    properties = list(dict.fromkeys(name for _, findings in found for name in findings))
-    columns = ["property", *(name for name, _ in found)]
-    rows = [[name, *(_word(findings.get(name)) for _, findings in found)] for name in properties]
+    """Return the table, a column each reference too; without tables where nothing was found."""
+    found = verdicts.beside_yardsticks(summary, "findings")
+    properties = list(dict.fromkeys(name for _, _, findings in found for name in findings))
+    columns = ["property", *(name for name, _, _ in found)]
+    rows = [[name, *(_word(findings.get(name)) for _, _, findings in found)] for name in properties]
     return Section("Findings", _TEXT, [Table("Does it hold?", columns, rows)] if rows else [])
 
 

@@ -23,7 +23,7 @@ def _parts(summary: dict[str, Any], backend: dict[str, Any]) -> Iterator[str]:
     compared = _training(backend)
     if compared:
         yield compared
-    elif backend["name"] == summary["results"]["baseline"]:
+    elif backend["name"] == backend["baseline"]:
         yield "the baseline of training"
     if backend["accuracy"] and not compared:
         yield f"mean accuracy {backend['accuracy']['mean']:.2f} %"
@@ -70,7 +70,7 @@ def _correctness(verification: dict[str, Any]) -> str:
 
 def _speed(summary: dict[str, Any], backend: str) -> str | None:
     found = [
-        f"{direction} {row['verdict']} ({row['ratio']['mean']:.2f} times torch's speed)"
+        f"{direction} {row['verdict']} ({row['ratio']['mean']:.2f} times {row['baseline']}'s speed)"
         for direction in _DIRECTIONS
         if (row := speed.row_of_a_million(summary, backend, direction))
     ]

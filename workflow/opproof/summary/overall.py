@@ -5,12 +5,12 @@ from itertools import compress
 from typing import Any
 
 from opproof.summary import overview, speed, training, verdicts
-from opproof.summary.table import NOTHING, Table, with_interval
+from opproof.summary.table import NOTHING, Table, one_name, with_interval
 
 CAPTION = (
     "[ ]: 95 % intervals. ULP: largest float32 error on [-12, 12], forward/backward. Seeds: "
     "trained to the end/planned. Churn: of 10,000 predictions, how many differ from the baseline's "
-    "after the first/last epoch. Forward's and backward's speed-up: torch's time over the "
+    "after the first/last epoch. Forward's and backward's speed-up: the baseline's time over the "
     "backend's for 1e6 values; training's: the reference loop's over the engine's; above 1 is "
     "faster. s/epoch: indicative, runs may have shared the machine."
 )
@@ -20,7 +20,8 @@ _MEBI = 2**20
 
 def table(summary: dict[str, Any]) -> Table:
     """Return the table, without the columns that nothing is known of."""
-    baseline = summary["results"]["baseline"]
+    backends = summary["results"]["backends"]
+    baseline = one_name((backend["baseline"] for backend in backends), "the baseline")
     columns = [
         "backend",
         "verification",
@@ -39,8 +40,7 @@ def table(summary: dict[str, Any]) -> Table:
     ]
     short = overview.rows(summary)
     rows = [
-        [*_cells(summary, backend, cells)]
-        for backend, cells in zip(summary["results"]["backends"], short, strict=True)
+        [*_cells(summary, backend, cells)] for backend, cells in zip(backends, short, strict=True)
     ]
     known = [{*cells} != {NOTHING} for cells in zip(*rows, strict=True)]
     return Table(CAPTION, [*compress(columns, known)], [[*compress(row, known)] for row in rows])

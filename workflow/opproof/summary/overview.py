@@ -23,8 +23,8 @@ COLUMNS = {
 _REASONS, _SEEDS = 5, 10
 _FOOTNOTE = (
     "ULP: largest float32 error on [-12, 12], forward/backward; seeds: trained to the end/planned; "
-    "training: accuracy against the baseline's, by seed; speed: torch's time over the backend's "
-    "for 1e6 values, forward/backward, above 1 where the backend is faster"
+    "training: accuracy against the baseline's, by seed; speed: the baseline's time over the "
+    "backend's for 1e6 values, forward/backward, above 1 where the backend is faster"
 )
 
 
@@ -95,7 +95,7 @@ def _timing_errors(summary: dict[str, Any]) -> list[tuple[str | None, str, str]]
 
 
 def _training(summary: dict[str, Any], backend: dict[str, Any]) -> str:
-    if backend["name"] == summary["results"]["baseline"]:
+    if backend["name"] == backend["baseline"]:
         return "baseline"
     found = backend["comparison"]
     return (found["verdict"] or NOTHING) + "!" * bool(found["flags"])

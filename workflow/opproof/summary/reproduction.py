@@ -5,7 +5,7 @@ from typing import Any
 import yaml
 
 from opproof.backends import BACKENDS
-from opproof.settings import Backend, Settings
+from opproof.settings import GELU, Backend, Settings
 
 
 def configuration(settings: Settings) -> str:
@@ -31,9 +31,16 @@ def configuration(settings: Settings) -> str:
 def _backend(settings: Settings, backend: Backend) -> str | dict[str, Any]:
     if BACKENDS.get(backend.name) == backend:
         return backend.name
-    entry: dict[str, Any] = {"name": backend.name, "op": backend.op}
-    if backend.library:
-        entry["sources"] = [*settings.library(backend.library).sources]
+    entry: dict[str, Any] = {"name": backend.name}
+    library = settings.library(backend.library) if backend.library else None
+    if library and library.header:
+        entry["header"] = library.header
+    else:
+        entry["op"] = backend.op
+        if library:
+            entry["sources"] = [*library.sources]
+    if backend.reference != GELU:
+        entry["reference"] = backend.reference
     if backend.max_ulp is not None:
         entry["max_ulp"] = backend.max_ulp
     if backend.expect:

@@ -1,4 +1,4 @@
-"""The time of the operators against torch's, a row an input and a column a backend."""
+"""The time of the operators against their baselines: a row an input, a column a backend."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -9,11 +9,12 @@ from opproof.summary.table import NOTHING, Section, Table, with_interval
 
 _OPERATIONS = {
     "activation": "",
-    "pooled": "activation, pool and activation in one, against torch's three: ",
+    "pooled": "activation, pool and activation in one, against three operators: ",
 }
 # An "out", into memory that is there, is in summary.json alone: nobody's model calls it.
 _MODES = {"allocated": "", "graph": ", in a CUDA graph"}
 _DIRECTIONS = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
+_TITLE = "Time against"
 _MILLION = {"operation": "activation", "shape": [1_000_000], "values": "normal"}
 _BY_AUTOGRAD = "~"
 _MARK = "!"
@@ -23,21 +24,27 @@ def section(summary: dict[str, Any]) -> Section:
     """Return the tables; none where nothing was timed."""
     record = summary["measurements"]["operators"]
     if "missing" in record:
-        return Section("Time against torch", record["missing"], [])
+        return Section(f"{_TITLE} {BASELINE}", record["missing"], [])
+    baselines = list(dict.fromkeys(row["baseline"] for row in record["rows"]))
     tables = [
-        _table(f"{what}{_DIRECTIONS[direction]}{how}", rows)
+        _table(f"{what}{_DIRECTIONS[direction]}{how}", baseline, rows)
+        for baseline in baselines
         for operation, what in _OPERATIONS.items()
         for mode, how in _MODES.items()
         for direction in _DIRECTIONS
-        if (rows := _select(record, operation=operation, mode=mode, direction=direction))
+        if (
+            rows := _select(
+                record, baseline=baseline, operation=operation, mode=mode, direction=direction
+            )
+        )
     ]
-    return Section("Time against torch", " ".join(_text(record)), tables)
+    return Section(f"{_TITLE} {' and '.join(baselines)}", " ".join(_text(record)), tables)
 
 
 def row_of_a_million(
     summary: dict[str, Any], backend: str, direction: str
 ) -> dict[str, Any] | None:
-    """Return the record's row for 1e6 values; None of torch, and if not timed."""
+    """Return the record's row for 1e6 values; None of a baseline, and if not timed."""
     record = summary["measurements"]["operators"]
     wanted = {**_MILLION, "backend": backend, "mode": "allocated", "direction": direction}
     return next((row for row in _select(record, **wanted) if row["ratio"]), None)
@@ -64,16 +71,16 @@ def _select(record: dict[str, Any], **wanted: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _table(caption: str, rows: list[dict[str, Any]]) -> Table:
-    backends = [name for name in dict.fromkeys(row["backend"] for row in rows) if name != BASELINE]
+def _table(caption: str, baseline: str, rows: list[dict[str, Any]]) -> Table:
+    backends = [name for name in dict.fromkeys(row["backend"] for row in rows) if name != baseline]
     by_input: dict[str, dict[str, dict[str, Any]]] = {}
     for row in rows:
         by_input.setdefault(_input(row), {})[row["backend"]] = row
     return Table(
         caption,
-        ["input", f"{BASELINE}, ns", *backends],
+        ["input", f"{baseline}, ns", *backends],
         [
-            [given, _nanoseconds(found.get(BASELINE)), *(_ratio(found.get(b)) for b in backends)]
+            [given, _nanoseconds(found.get(baseline)), *(_ratio(found.get(b)) for b in backends)]
             for given, found in by_input.items()
         ],
     )
@@ -104,15 +111,15 @@ def _text(record: dict[str, Any]) -> Iterator[str]:
         f"{load['before'][0]:.2f} before, {load['after'][0]:.2f} after, on {load['cores']} cores."
     )
     yield (
-        "Of torch the time is shown, in ns per element; of the others the ratio, torch's time over "
-        "theirs, above 1 where they are faster: the geometric mean of up to "
-        f"{method['rounds']} rounds, in each of which all are timed in interleaved blocks of "
+        "Of a baseline, as torch is of GELU, the time is shown, in ns per element; of the others "
+        "the ratio, its time over theirs, above 1 where they are faster: the geometric mean of up "
+        f"to {method['rounds']} rounds, in each of which all are timed in interleaved blocks of "
         f"{1e3 * method['block_seconds']:g} ms, and its {100 * method['confidence']:g} % interval."
     )
     yield (
         "FASTER, SAME and SLOWER: the whole interval is above, within or below 1 by "
         f"{100 * method['margin']:g} %; else UNCLEAR. {_BY_AUTOGRAD}: through autograd, there "
-        "being no backward operator, while torch's is called alone."
+        "being no backward operator, while F.gelu's is called alone."
     )
     for mark, count in Counter(mark for row in record["rows"] for mark in row["marks"]).items():
         yield f"{_MARK}: {mark}, {count} figure{'s' * (count > 1)}."

@@ -1,6 +1,7 @@
 """A table, and sections of tables, that every format of the summary has; and numbers in them."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,12 @@ def number(value: float | str | None) -> str:
         return f"{value:.0f}"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
+
+
+def one_name(names: Iterable[str], else_word: str) -> str:
+    """Return the name that all are, or the word where they are several."""
+    different = {*names}
+    return different.pop() if len(different) == 1 else else_word
 
 
 def with_interval(found: dict[str, Any] | None, form: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from opproof.summary.pairs import PREDICTIONS, STEPS
-from opproof.summary.table import NOTHING, Section, Table, number, with_interval
+from opproof.summary.table import NOTHING, Section, Table, number, one_name, with_interval
 
 _TITLE = "Training, compared by seed"
 _ACCURACY = [
@@ -42,7 +42,7 @@ def section(summary: dict[str, Any]) -> Section:
             [*_sensitive(results, compared)],
         ),
     ]
-    return Section(_TITLE, " ".join(_text(results, compared[0][1])), tables)
+    return Section(_TITLE, " ".join(_text([found for _, found in compared])), tables)
 
 
 def _accuracy(name: str, comparison: dict[str, Any]) -> list[str]:
@@ -62,11 +62,18 @@ def _accuracy(name: str, comparison: dict[str, Any]) -> list[str]:
 def _sensitive(
     results: dict[str, Any], compared: list[tuple[str, dict[str, Any]]]
 ) -> Iterator[list[str]]:
-    yards = results["yardsticks"]
-    for name, found in (*compared, ("control: an ULP", yards["control"])):
-        apart = (found["divergence"].get(str(step)) for step in STEPS)
-        yield [name, *_churn(found["churn"]), *(_apart(one) for one in apart)]
-    yield ["another seed", *_churn(yards["another_seed"]), *[NOTHING] * len(STEPS)]
+    baselines = dict.fromkeys(found["baseline"] for _, found in compared)
+    for baseline in baselines:
+        family = [(name, found) for name, found in compared if found["baseline"] == baseline]
+        yards = results["yardsticks"].get(baseline)
+        of = f" of {baseline}" if len(baselines) > 1 else ""
+        controls = [(f"control{of}: an ULP", yards["control"])] if yards else []
+        for name, found in (*family, *controls):
+            apart = (found["divergence"].get(str(step)) for step in STEPS)
+            yield [name, *_churn(found["churn"]), *(_apart(one) for one in apart)]
+        if yards:
+            another = _churn(yards["another_seed"])
+            yield [f"another seed{of}", *another, *[NOTHING] * len(STEPS)]
 
 
 def _churn(churn: dict[str, Any]) -> Iterator[str]:
@@ -83,12 +90,12 @@ def _p(value: float | None) -> str:
     return f"{value:.3f}" if value >= 0.001 else "< 0.001"
 
 
-def _text(results: dict[str, Any], comparison: dict[str, Any]) -> Iterator[str]:
-    baseline = results["baseline"]
+def _text(compared: list[dict[str, Any]]) -> Iterator[str]:
+    baseline = one_name((found["baseline"] for found in compared), "the baseline")
     yield (
         f"Each run beside {baseline}'s of the same seed: the same initial weights, the same order "
         "of the samples. IDENTICAL: every step's loss has the same bits. EQUIVALENT: two one-sided "
-        f"t tests prove that the mean difference is within ±{comparison['margin']:g} points, the "
+        f"t tests prove that the mean difference is within ±{compared[0]['margin']:g} points, the "
         "margin of the configuration. DIFFERENT: that is not proven, and a difference is. "
         "INCONCLUSIVE: neither. p, adjusted by Holm over the backends, is significant below 0.05. "
         "The proven margin is the least that these runs prove; so many seeds are needed to prove "

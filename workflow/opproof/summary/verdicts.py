@@ -1,10 +1,6 @@
-"""What verification left of each backend, with F.gelu beside them."""
+"""What verification left of each backend, with its reference in torch beside it."""
 
 from typing import Any
-
-from opproof.backends import BASELINE
-
-F_GELU = "F.gelu"
 
 _VERDICTS = {
     ("pass", "pass"): "pass",
@@ -27,19 +23,25 @@ def notes(verification: dict[str, Any]) -> list[str]:
     return verification["reasons"] or [f"expected to {verification['expected']}"]
 
 
-def beside_baseline(summary: dict[str, Any], key: str) -> list[tuple[str, dict[str, Any]]]:
-    """Return what was verified under `key`: F.gelu's, and each backend's that has it, by name.
+def beside_yardsticks(summary: dict[str, Any], key: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return what was verified under `key`: name, reference, and what was found.
 
-    The backend torch is F.gelu, and is not there a second time.
+    By reference, that in torch first, "F.gelu" by name; then each backend's that has it, but for a
+    backend that is the reference, as torch is F.gelu.
     """
-    backends = [
-        (backend["name"], backend["verification"]) for backend in summary["results"]["backends"]
-    ]
-    baselines = (found.get(f"baseline_{key}") for _, found in backends)
-    baseline = next(filter(None, baselines), None)
-    return [(F_GELU, baseline)] * bool(baseline) + [
-        (name, found[key]) for name, found in backends if found.get(key) and name != BASELINE
-    ]
+    backends = summary["results"]["backends"]
+    found = []
+    for reference in dict.fromkeys(backend["reference"] for backend in backends):
+        family = [backend for backend in backends if backend["reference"] == reference]
+        verified = [(one, one["verification"]) for one in family]
+        own = next(filter(None, (record.get(f"yardstick_{key}") for _, record in verified)), None)
+        found += [(reference, reference, own)] if own else []
+        found += [
+            (one["name"], reference, record[key])
+            for one, record in verified
+            if record.get(key) and one["op"] != reference
+        ]
+    return found
 
 
 def claim(verification: dict[str, Any]) -> float | None:

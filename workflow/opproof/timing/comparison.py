@@ -13,7 +13,7 @@ from opproof.timing import blocks, calls, ratio
 from opproof.timing.blocks import Sample
 from opproof.timing.calls import Call, Inputs
 from opproof.timing.cases import Case
-from opproof.timing.contenders import COMPILE, Contender
+from opproof.timing.contenders import Contender
 from opproof.timing.disturbance import Watch
 
 # Above, launching takes no part of the time; and each graph keeps memory of its own.
@@ -22,8 +22,8 @@ _LARGEST_IN_GRAPH = 1_000_000  # elements
 _COPY = "copy"
 
 # Beyond these a figure is suspicious: in per cent of a copy's bandwidth, and times as fast as
-# torch, where torch itself reaches so many per cent of it. For inputs that no cache holds whole.
-_MOST_OF_A_COPY, _MOST_OVER_TORCH, _TORCH_IS_FAST = 105.0, 2.0, 70.0
+# the baseline, where that reaches so many per cent of it. For inputs that no cache holds whole.
+_MOST_OF_A_COPY, _MOST_OVER_BASELINE, _BASELINE_IS_FAST = 105.0, 2.0, 70.0
 _BOUND_BY_MEMORY = 1_000_000  # elements
 
 
@@ -67,7 +67,7 @@ def compare(
                 raise
             except Exception as error:  # somebody's code: what it raises is a finding about it
                 errors.append((contender.backend, error))
-            if contender.backend == COMPILE:
+            if contender.is_compiled:
                 compile_seconds += time.perf_counter() - started
         entries += [_Entry(_COPY, call) for call in _copies(given, graphs)]
         functions = [entry.call.function for entry in entries]
@@ -89,7 +89,7 @@ def compare(
             if entry.backend != _COPY and (entry.backend, entry.call.mode) in samples
         ]
         + [
-            row(backend, case.operation, case, direction, error=blocks.worded(raised))
+            row(backend, baseline, case.operation, case, direction, error=blocks.worded(raised))
             for backend, raised in errors
         ],
         copy_bandwidth=2 * given.x.nbytes / blocks.medians(samples[_COPY, "out"]).wall,
@@ -140,9 +140,10 @@ def _figures(
     interval = ratio.interval(ratios) if ratios else None
     percent = 100 * moved / copied * float(stats.gmean(_ratios(copies, own)))
     median = blocks.medians(own)
-    suspicion = _suspicion(case, mode, percent, interval)
+    suspicion = _suspicion(case, mode, percent, interval, baseline)
     return row(
         entry.backend,
+        baseline,
         case.operation,
         case,
         direction,
@@ -165,7 +166,7 @@ def _ratios(theirs: Sequence[Sample], own: Sequence[Sample]) -> list[float]:
 
 
 def _suspicion(
-    case: Case, mode: str, percent: float, interval: dict[str, float] | None
+    case: Case, mode: str, percent: float, interval: dict[str, float] | None, baseline: str
 ) -> str | None:
     """Say that a figure is too good to be true: an operator that does not do all its work, perhaps.
 
@@ -175,18 +176,19 @@ def _suspicion(
         return None
     if percent > _MOST_OF_A_COPY:
         return f"suspicious: {percent:.0f} % of a copy's bandwidth"
-    # torch's share of the copy's bandwidth is this one's over the ratio.
-    torch_percent = percent / interval["mean"] if interval else 0.0
-    if interval and interval["mean"] > _MOST_OVER_TORCH and torch_percent > _TORCH_IS_FAST:
+    # The baseline's share of the copy's bandwidth is this one's over the ratio.
+    their_percent = percent / interval["mean"] if interval else 0.0
+    if interval and interval["mean"] > _MOST_OVER_BASELINE and their_percent > _BASELINE_IS_FAST:
         return (
-            f"suspicious: {interval['mean']:.1f} times as fast as torch, which reaches "
-            f"{torch_percent:.0f} % of a copy's bandwidth"
+            f"suspicious: {interval['mean']:.1f} times as fast as {baseline}, which reaches "
+            f"{their_percent:.0f} % of a copy's bandwidth"
         )
     return None
 
 
 def row(
     backend: str,
+    baseline: str,
     operation: str,
     case: Case | None = None,
     direction: str | None = None,
@@ -199,6 +201,7 @@ def row(
     )
     return {
         "backend": backend,
+        "baseline": baseline,
         "operation": operation,
         "shape": None,
         "values": None,

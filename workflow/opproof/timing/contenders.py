@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from opproof import operators
 from opproof.backends import BASELINE
 from opproof.operators import Activation
-from opproof.settings import Backend
+from opproof.settings import GELU, Backend
 
+# torch.compile's of the baseline torch; of another the baseline's name follows.
 COMPILE = "compile"
 
 _ATEN = torch.ops.aten
@@ -38,6 +39,7 @@ class Contender:
     forward_out: Callable[[Tensor, Tensor], object] | None = None
     backward_out: Callable[..., object] | None = None
     saved: Callable[[Tensor], tuple[Tensor, ...]] = _the_input
+    is_compiled: bool = False
 
 
 def _gelu_out(x: Tensor, out: Tensor) -> None:
@@ -68,20 +70,29 @@ def _saved_by_three_operators(x: Tensor) -> tuple[Tensor, ...]:
     return x, activated, F.avg_pool2d(activated, 2)
 
 
-_F_GELU = "torch.nn.functional:gelu"
 _TORCH = Contender(BASELINE, F.gelu, _ATEN.gelu_backward.default, _gelu_out, _gelu_backward_out)
 _TORCH_POOLED = Contender(
     BASELINE, _three_operators, _three_operators_backward, saved=_saved_by_three_operators
 )
 
 
-def baseline(pooled: bool) -> Contender:
-    """Return torch's: F.gelu, or F.gelu, average pool and F.gelu as three operators."""
-    return _TORCH_POOLED if pooled else _TORCH
+def of_reference(reference: str, name: str) -> Contender:
+    """Return a reference as the baseline of its family. Raises as operators.resolve_reference."""
+    if reference == GELU:
+        return dataclasses.replace(_TORCH, backend=name)
+    return Contender(name, operators.resolve_reference(reference))
 
 
-def compiled(pooled: bool) -> Contender:
-    """Return torch.compile's of the baseline; it compiles for each shape, as training has it."""
+def three_operators(baseline: Contender) -> Contender:
+    """Return a baseline's activation, average pool and activation as three operators."""
+    if baseline.forward is _TORCH.forward:
+        return dataclasses.replace(_TORCH_POOLED, backend=baseline.backend)
+    activation = baseline.forward
+    return Contender(baseline.backend, lambda x: activation(F.avg_pool2d(activation(x), 2)))
+
+
+def compiled(baseline: Contender) -> Contender:
+    """Return torch.compile's of a baseline; it compiles for each shape, as training has it."""
     import torch._functorch.config
     import torch._inductor.config
 
@@ -89,12 +100,13 @@ def compiled(pooled: bool) -> Contender:
     torch._functorch.config.donated_buffer = False
     # Else processes that are to compile start up while others are timed.
     torch._inductor.config.compile_threads = 1
-    return Contender(COMPILE, torch.compile(baseline(pooled).forward, dynamic=False))
+    name = COMPILE if baseline.backend == BASELINE else f"{COMPILE} {baseline.backend}"
+    return Contender(name, torch.compile(baseline.forward, dynamic=False), is_compiled=True)
 
 
 def of_backend(backend: Backend, output: Path) -> Contender:
     """Return a backend's activation. Raises as operators.resolve."""
-    if backend.op == _F_GELU:
+    if backend.op == GELU:
         return dataclasses.replace(_TORCH, backend=backend.name)
     return _with_operators(backend.name, backend.op, operators.resolve(backend, output))
 

@@ -1,4 +1,4 @@
-"""Times every backend's operator, and torch.compile's, against torch's, in one process.
+"""Times every backend's operator, and torch.compile's, against its baseline's, in one process.
 
 results/timing/operators.json has
 
@@ -7,7 +7,9 @@ device           "cpu" or "cuda"; `hardware` is its name, `torch` the version, `
                  that were used: one, as in training
 method           `rounds`, `block_seconds`, `margin` and `confidence`: see blocks.py and ratio.py
 rows             one per backend, case, direction and mode, with
-    backend      a name of the settings, "torch" (the baseline, always) or "compile"
+    backend      a name of the settings, a baseline, or "compile", torch.compile's of torch
+                 ("compile NAME": of another baseline)
+    baseline     what it is timed against: "torch", or what another family's reference is called
     operation    "activation", or "pooled": activation, 2x2 average pool, activation
     shape        of the input, float32; `values`: "normal" or "in [-20, -14]"
     direction    "forward" (without grad), "backward" (the operator's alone) or "both" (through
@@ -15,9 +17,9 @@ rows             one per backend, case, direction and mode, with
     mode         "allocated" (the result is new memory), "out" (it goes into memory that is there;
                  absent where a backend can't) or "graph" (a CUDA graph; up to 1e6 elements)
     via          "operator", or "autograd" where a backend has no backward to call by itself
-    ratio        torch's time over the backend's in the same mode, above 1 where it is faster:
-                 geometric mean (`mean`) and 95 % interval (`low`, `high`) of the rounds; of
-                 the time that they had a core; None for torch
+    ratio        the baseline's time over the backend's in the same mode, above 1 where it is
+                 faster: geometric mean (`mean`) and 95 % interval (`low`, `high`) of the rounds; of
+                 the time that they had a core; None for the baseline
     ratios       of each round, `outliers` among them, "mild" and "severe", all of which count
     verdict      FASTER, SAME, SLOWER, UNCLEAR, of that row alone
     ns_per_element, cpu_ns_per_element   median; the latter the thread's time, None on a GPU
@@ -26,7 +28,8 @@ rows             one per backend, case, direction and mode, with
                  them: too good to be true
     rounds       that the figures are of
     error        None, or what the backend raises; then there are no figures
-copy             the copy's bandwidth, bytes read and written per second, per case and direction
+copy             the copy's bandwidth, bytes read and written per second, per case, baseline and
+                 direction
 skipped          cases that were left out, and why
 compile_seconds  that torch.compile took for all cases (its cache on disk makes this differ)
 load             the machine's load averages (1, 5, 15 minutes) before and after, and its cores
@@ -34,17 +37,19 @@ provenance       where and when
 """
 
 import argparse
+import itertools
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from opproof import arguments, artifact, device, lease, provenance
+from opproof import arguments, artifact, device, lease, operators, provenance
 from opproof.backends import BASELINE
 from opproof.errors import BackendError
-from opproof.settings import Settings
+from opproof.settings import GELU, Backend, Settings
 from opproof.timing import blocks, cases, comparison, contenders, machine, memory, ratio, tables
 from opproof.timing.calls import DIRECTIONS
 from opproof.timing.cases import Case
@@ -58,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--backend",
         nargs="+",
         metavar="NAME",
-        help=f"time only these, of the settings' backends and {COMPILE}; torch is always there",
+        help=f"time only these, of the settings' backends and {COMPILE}, against their baselines",
     )
     parser.add_argument(
         "--large", action="store_true", help="also 1e7 and 1e8 elements: takes minutes"
@@ -97,13 +102,13 @@ def time_operators(settings: Settings, names: list[str] | None, large: bool) -> 
         if shortage := _shortage(case, where):
             skipped.append({**case.described(), "reason": shortage})
             continue
-        if COMPILE in (contender.backend for contender in by_operation[case.operation]):
-            torch.compiler.reset()  # else shapes of earlier cases would be tried first in each call
-        for direction in DIRECTIONS:
-            compared = comparison.compare(by_operation[case.operation], case, direction, where)
+        torch.compiler.reset()  # else shapes of earlier cases would be tried first in each call
+        for entrants, direction in itertools.product(by_operation[case.operation], DIRECTIONS):
+            compared = comparison.compare(entrants, case, direction, where)
             rows += compared.rows
-            bandwidth = {"direction": direction, "bytes_per_second": compared.copy_bandwidth}
-            copy.append({**case.described(), **bandwidth})
+            beside = {"baseline": entrants[0].backend, "direction": direction}
+            copied = {"bytes_per_second": compared.copy_bandwidth}
+            copy.append({**case.described(), **beside, **copied})
             compile_seconds += compared.compile_seconds
     return {
         "stage": "timing operators",
@@ -128,35 +133,62 @@ def time_operators(settings: Settings, names: list[str] | None, large: bool) -> 
 
 def _contenders(
     settings: Settings, names: list[str] | None
-) -> tuple[dict[str, list[Contender]], list[dict[str, Any]]]:
-    """Return by operation who takes part, the baseline first, and a row for who can't."""
-    output = Path(settings.output)
-    wanted = names or [*(backend.name for backend in settings.backends), COMPILE]
-    found = {
-        cases.ACTIVATION: [contenders.baseline(pooled=False)],
-        cases.POOLED: [contenders.baseline(pooled=True)],
-    }
+) -> tuple[dict[str, list[list[Contender]]], list[dict[str, Any]]]:
+    """Return by operation who is compared, the baseline first, and a row for who can't be."""
+    wanted = list(dict.fromkeys(names or [*(b.name for b in settings.backends), COMPILE]))
+    backends = [settings.backend(name) for name in wanted if name not in (BASELINE, COMPILE)]
+    references = [GELU] * (BASELINE in wanted or not backends)
+    found: dict[str, list[list[Contender]]] = {cases.ACTIVATION: [], cases.POOLED: []}
     rows = []
-    for name in dict.fromkeys(wanted):
-        if name in (BASELINE, COMPILE):
+    for reference in dict.fromkeys([*references, *(backend.reference for backend in backends)]):
+        family = [backend for backend in backends if backend.reference == reference]
+        try:
+            baseline = contenders.of_reference(reference, _baseline_name(reference, family))
+        except BackendError as error:
+            name = operators.short_name(reference)
+            rows += [_error(one.name, name, cases.ACTIVATION, error) for one in family]
             continue
-        backend = settings.backend(name)
-        for operation, of in (
-            (cases.ACTIVATION, contenders.of_backend),
-            (cases.POOLED, contenders.of_pooled),
-        ):
+        others = [backend for backend in family if backend.name != baseline.backend]
+        for operation, entrants in _entrants(baseline, others, Path(settings.output), rows):
+            if COMPILE in wanted:
+                entrants.append(contenders.compiled(entrants[0]))
+            found[operation].append(entrants)
+    return {operation: groups for operation, groups in found.items() if groups}, rows
+
+
+def _baseline_name(reference: str, family: list[Backend]) -> str:
+    """Return what a family's baseline is called: as the backend that is the reference itself."""
+    if reference == GELU:
+        return BASELINE
+    name = operators.short_name(reference)
+    return next((backend.name for backend in family if backend.op == reference), name)
+
+
+def _entrants(
+    baseline: Contender, family: list[Backend], output: Path, rows: list[dict[str, Any]]
+) -> Iterator[tuple[str, list[Contender]]]:
+    """Yield operation and contenders, the baseline first; add a row for who has an error.
+
+    Pooled only where a backend has it.
+    """
+    for operation, first, of in (
+        (cases.ACTIVATION, baseline, contenders.of_backend),
+        (cases.POOLED, contenders.three_operators(baseline), contenders.of_pooled),
+    ):
+        entrants = [first]
+        for backend in family:
             try:
                 contender = of(backend, output)
             except BackendError as error:
-                rows.append(comparison.row(name, operation, error=str(error)))
+                rows.append(_error(backend.name, first.backend, operation, error))
             else:
-                found[operation] += [contender] if contender else []
-    if len(found[cases.POOLED]) == 1:
-        del found[cases.POOLED]
-    if COMPILE in wanted:
-        for operation, entrants in found.items():
-            entrants.append(contenders.compiled(pooled=operation == cases.POOLED))
-    return found, rows
+                entrants += [contender] if contender else []
+        if operation == cases.ACTIVATION or len(entrants) > 1:
+            yield operation, entrants
+
+
+def _error(backend: str, baseline: str, operation: str, error: BackendError) -> dict[str, Any]:
+    return comparison.row(backend, baseline, operation, error=str(error))
 
 
 def _shortage(case: Case, where: torch.device) -> str | None:

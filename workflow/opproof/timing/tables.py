@@ -18,7 +18,10 @@ def as_text(record: dict[str, Any]) -> str:
     rows = [row for row in record["rows"] if row["error"] is None]
     for operation, title in (
         ("activation", "Activation"),
-        ("pooled", "Activation, 2x2 average pool, activation: one operator against torch's three"),
+        (
+            "pooled",
+            "Activation, 2x2 average pool, activation: one operator against three",
+        ),
     ):
         if of_operation := [row for row in rows if row["operation"] == operation]:
             lines += [title, "", *_table(of_operation), ""]
@@ -81,7 +84,7 @@ def _notes(record: dict[str, Any]) -> Iterator[str]:
         f"{record['threads']} thread, float32."
     )
     yield (
-        "A ratio is torch's time over the backend's: the geometric mean of up to "
+        "A ratio is the baseline's time over the backend's: the geometric mean of up to "
         f"{method['rounds']} rounds and its {method['confidence']:.0%} interval;"
     )
     yield (

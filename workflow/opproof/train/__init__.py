@@ -108,7 +108,7 @@ def _train(
     """Return the entries of the seeds in the block's record, and of their controls."""
     engine = engines.create(settings.engine, settings, backend, where)
     runs = _train_seeds(settings, backend, seeds, engine, job)
-    if backend.name != settings.baseline:
+    if backend.name != settings.baseline(backend):
         return runs, []
     # An epoch: after more of them, rounding has carried every run away (see docs/measured/).
     short = dataclasses.replace(settings, train=dataclasses.replace(settings.train, epochs=1))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from opproof import arguments, artifact, device, lease, library, operators
+from opproof import arguments, artifact, device, lease, library, on_demand, operators
 from opproof.errors import BackendError
 from opproof.settings import Backend, Settings
 from opproof.verify import accuracy, findings, gates, points, yardstick
@@ -32,9 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    """Verify one backend, write its verdict and print it; return 0 whatever it is."""
+    """Verify one backend, write its verdict and print it; return 0 whatever it is.
+
+    By hand its library is built first where need be; a job finds it built.
+    """
     settings = arguments.read_settings(args)
     backend = settings.backend(args.backend)
+    if not arguments.are_frozen(args):
+        on_demand.build_for(settings, backend)
     output = Path(settings.output)
     path = output / "verify" / f"{backend.name}.json"
     job = lease.take(output, path)

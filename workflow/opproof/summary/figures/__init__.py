@@ -20,10 +20,11 @@ __all__ = ["Figure", "figures"]
 def figures(summary: dict[str, Any], curves: Mapping[str, pd.DataFrame]) -> list[Figure]:
     """Return those for which there is data; `curves` as of Curves.frames()."""
     results, measurements = summary["results"], summary["measurements"]
+    baselines = {backend["name"]: backend["baseline"] for backend in results["backends"]}
     every = (
         differences(results["backends"]),
-        accuracy(curves["accuracy"], results["baseline"]),
-        loss(curves["loss"], results["baseline"]),
+        accuracy(curves["accuracy"], baselines),
+        loss(curves["loss"], baselines),
         ulp(summary),
         blocks(summary),
         bandwidth(measurements["operators"]),

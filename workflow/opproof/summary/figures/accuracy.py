@@ -7,7 +7,7 @@ from opproof.summary.figures import bands
 from opproof.summary.figures.figure import Figure
 
 
-def accuracy(curves: pd.DataFrame, baseline: str) -> Figure | None:
+def accuracy(curves: pd.DataFrame, baselines: dict[str, str]) -> Figure | None:
     """Return the figure of the accuracies as of summary/curves.py, None of nothing trained."""
     if curves.empty:
         return None
@@ -15,7 +15,7 @@ def accuracy(curves: pd.DataFrame, baseline: str) -> Figure | None:
         curves,
         "accuracy",
         "epoch",
-        baseline,
+        baselines,
         title="Test accuracy by epoch",
         axes="test accuracy, per cent, by epoch",
         x=alt.X(

@@ -9,6 +9,7 @@ import pandas as pd
 from opproof.summary.figures import theme
 from opproof.summary.figures.figure import Figure, draw
 from opproof.summary.figures.panels import panels
+from opproof.summary.table import one_name
 
 _FEW = 20  # so many points, or fewer, are marked: a line alone would hide how few they are
 _MEAN_OF_BASELINE = "mean_of_baseline"
@@ -18,7 +19,7 @@ def figure(
     curves: pd.DataFrame,
     quantity: str,
     against: str,
-    baseline: str,
+    baselines: dict[str, str],
     title: str,
     axes: str,
     x: alt.X,
@@ -27,25 +28,31 @@ def figure(
 ) -> Figure:
     """Return the figure of `curves`, as of summary/curves.py: panels below a key, named `quantity`.
 
-    x is what the quantity is plotted against; y has its scale and axis, `axes` says what both are.
+    `baselines` has each backend's, whose mean is dashed in its panel. x is what the quantity is
+    plotted against; y has its scale and axis, `axes` says what both are.
     Values below `least` are drawn there.
     """
-    data = _with_baseline(curves, quantity, against, baseline)
+    data = _with_baseline(curves, quantity, against, baselines)
     drawn = data
     if least is not None:
         drawn = data.assign(**data[[quantity, "low", "high", _MEAN_OF_BASELINE]].clip(lower=least))
+    baseline = one_name(baselines.values(), "its baseline")
     chart = _chart(drawn, axes, x, quantity, y, baseline)
-    return draw(quantity, title, _described(curves, quantity, against, baseline), chart, data)
+    description = _described(curves, quantity, against, baseline)
+    return draw(quantity, title, description, chart, data)
 
 
 def _with_baseline(
-    curves: pd.DataFrame, quantity: str, against: str, baseline: str
+    curves: pd.DataFrame, quantity: str, against: str, baselines: dict[str, str]
 ) -> pd.DataFrame:
-    """Return the curves with the baseline's mean as a column, in the rows of the others' means."""
-    means = curves.seed.isna()
-    of_baseline = curves[means & (curves.backend == baseline)].set_index(against)[quantity]
-    others = means & (curves.backend != baseline)
-    return curves.assign(**{_MEAN_OF_BASELINE: curves[against].map(of_baseline).where(others)})
+    """Return the curves with their baselines' means as a column, in the rows of others' means."""
+    of = curves.backend.map(baselines)
+    means = curves[curves.seed.isna()].set_index(["backend", against])[quantity]
+    found = pd.MultiIndex.from_arrays([of, curves[against]]).map(means)
+    others = curves.seed.isna() & (curves.backend != of)
+    return curves.assign(
+        **{_MEAN_OF_BASELINE: pd.Series(found, curves.index, dtype=float).where(others)}
+    )
 
 
 def _chart(

@@ -8,7 +8,7 @@ import pandas as pd
 
 from opproof.summary.figures import strips, theme
 from opproof.summary.figures.figure import Figure, draw
-from opproof.summary.table import with_interval
+from opproof.summary.table import one_name, with_interval
 
 _DRAWN = 30  # seeds of a backend; the mean is over all
 _SIGNED = "datum.value > 0 ? '+' + datum.label : datum.label"
@@ -24,7 +24,8 @@ def differences(backends: list[dict[str, Any]]) -> Figure | None:
     if not compared:
         return None
     one = next(iter(compared.values()))
-    margin, baseline = one["margin"], one["baseline"]
+    margin = one["margin"]
+    baseline = one_name((found["baseline"] for found in compared.values()), "its baseline")
     data = pd.DataFrame([row for name, found in compared.items() for row in _rows(name, found)])
     chart = theme.below_key(
         strips.chart(

@@ -10,7 +10,7 @@ from opproof.summary.figures.figure import Figure
 _LEAST = 1e-9
 
 
-def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
+def loss(curves: pd.DataFrame, baselines: dict[str, str]) -> Figure | None:
     """Return the figure of the losses as of summary/curves.py, None where nothing was trained."""
     if curves.empty:
         return None
@@ -18,7 +18,7 @@ def loss(curves: pd.DataFrame, baseline: str) -> Figure | None:
         curves,
         "loss",
         "step",
-        baseline,
+        baselines,
         title="Training loss by step",
         axes="training loss, log scale, by step",
         x=alt.X(
