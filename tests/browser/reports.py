@@ -116,7 +116,7 @@ def _all_went_well(settings: Settings) -> None:
         leave(settings, name)
         not_all = {"holds": False, "detail": "off by 0.0001 at -3.0625, then at -3.125 " * 4}
         findings = {"zeros": HOLDS, "monotone": not_all, "vmap": HOLDS}
-        verified(name, findings=findings, baseline_findings=findings)
+        verified(name, findings=findings, yardstick_findings=findings)
     timed(
         *(
             row(name, None if name == "torch" else 2.0, direction=direction, shape=shape)

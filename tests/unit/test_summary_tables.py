@@ -93,7 +93,7 @@ def test_findings_of_all_beside_f_gelu(settings: Settings) -> None:
     no, silent = {"holds": False, "detail": "a|b"}, {"holds": False, "detail": None}
     unknown = {"holds": None, "detail": "no GPU"}
     both = {"zeros": HOLDS, "monotone": no}
-    verified("torch", findings=both, baseline_findings=both)
+    verified("torch", findings=both, yardstick_findings=both)
     verified("mine", findings={"zeros": silent, "monotone": HOLDS, "vmap": unknown})
     written = summarise(settings)
     (table,) = section_of(written, "Findings").tables

@@ -8,16 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from opproof.verify import composition, gates, points, properties, same_bits, specials
+from opproof.settings import GELU
+from opproof.verify import composition, gates, points, properties, same_bits, specials, truth
 from opproof.verify.accuracy import name_of
 from opproof.verify.outcome import Finding
 from opproof.verify.points import Density
 from tests.unit.verdicts import CPU
 from tests.unit.wrong_operators import Composed, accurate, by_erfc, derivative, raises
 
+MINIMUM = -0.751791524693564
+
 pytestmark = pytest.mark.usefixtures("arithmetic")
 
-LIMITS = gates.limits({}, torch.float32)
+GELU_TRUTH = truth.of(GELU)
+LIMITS = gates.limits({}, GELU_TRUTH, torch.float32)
 
 
 @pytest.fixture(autouse=True)
@@ -60,32 +64,32 @@ def overflowing(x: Tensor) -> Tensor:
         (specials.infinities, limits_kept, None),
         (specials.subnormals, limits_kept, None),
         (specials.largest, limits_kept, None),
-        (specials.zeros, sign_lost, "gelu(-0) = 0 (float32, float64)"),
+        (specials.zeros, sign_lost, "f(-0) = 0 (float32, float64)"),
         (
             specials.infinities,
             by_erfc,
-            "gelu'(inf) = nan (float32, float64); gelu(-inf) = nan (float32, float64); "
-            "gelu'(-inf) = nan (float32, float64)",
+            "f'(inf) = nan (float32, float64); f(-inf) = nan (float32, float64); "
+            "f'(-inf) = nan (float32, float64)",
         ),
         (
             specials.subnormals,
             flushed,
-            "gelu(3 units) = 0 (float32, float64); gelu(-3 units) = -0 (float32, float64); ",
+            "f(3 units) = 0 (float32, float64); f(-3 units) = -0 (float32, float64); ",
         ),
-        (specials.largest, overflowing, "gelu(max) = inf (float32)"),
+        (specials.largest, overflowing, "f(max) = inf (float32)"),
         (specials.zeros, raises, "ValueError: no GELU today"),
     ],
 )
 def test_what_comes_out_at_special_values_is_named(
     check: Callable[..., Finding], activation: Callable[[Tensor], Tensor], detail: str | None
 ) -> None:
-    found = check(activation, [torch.float32, torch.float64], CPU)
+    found = check(activation, GELU_TRUTH, [torch.float32, torch.float64], CPU)
     assert found.holds == (detail is None)
     assert found.detail == detail or found.detail.startswith(str(detail))
 
 
 def test_of_what_is_wrong_at_special_values_six_are_shown() -> None:
-    found = specials.subnormals(F.relu, points.DTYPES, CPU)
+    found = specials.subnormals(F.relu, GELU_TRUTH, points.DTYPES, CPU)
     assert found.detail and len(found.detail.split("; ")) == 7
     assert re.search(r"; \d+ more$", found.detail)
 
@@ -117,6 +121,14 @@ def test_identities_are_measured(
     assert re.match(detail, str(found.detail))
 
 
+@pytest.mark.parametrize(
+    ("reference", "has_gate"),
+    [(GELU, True), ("torch.nn.functional:silu", True), ("torch.nn.functional:mish", False)],
+)
+def test_identities_are_asked_of_what_has_them(reference: str, has_gate: bool) -> None:
+    assert properties.has_gate(truth.of(reference)) is has_gate
+
+
 def saw(low: float, high: float) -> Callable[[Tensor], Tensor]:
     """Return an operator that goes the wrong way in [low, high]."""
     return lambda x: torch.where((x >= low) & (x <= high), x + 0 * accurate(x), accurate(x))
@@ -125,8 +137,8 @@ def saw(low: float, high: float) -> Callable[[Tensor], Tensor]:
 @pytest.mark.parametrize(
     ("activation", "detail"),
     [
-        (lambda x: (x - properties.truth.MINIMUM) ** 2, None),
-        (lambda x: -((x - properties.truth.MINIMUM) ** 2), r"\d+ of \d+ steps go the wrong way, "),
+        (lambda x: (x - MINIMUM) ** 2, None),
+        (lambda x: -((x - MINIMUM) ** 2), r"\d+ of \d+ steps go the wrong way, "),
         (saw(-5.0, -4.5), r"\d+ of \d+ steps go the wrong way, first at x = -(5|4\.9)"),
         (saw(-2.0001, -2.0), r".*\d+ of 655350 neighbouring floats go the wrong way, "),
     ],
@@ -134,9 +146,19 @@ def saw(low: float, high: float) -> Callable[[Tensor], Tensor]:
 def test_steps_the_wrong_way_are_counted(
     activation: Callable[[Tensor], Tensor], detail: str | None
 ) -> None:
-    found = properties.monotone(activation, CPU)
+    found = properties.monotone(activation, GELU_TRUTH, CPU)
     assert found.holds == (detail is None)
     assert detail is None or re.match(detail, str(found.detail))
+
+
+@pytest.mark.parametrize("check", [specials.zeros, specials.infinities, specials.largest])
+def test_special_values_are_those_of_the_reference(check: Callable[..., Finding]) -> None:
+    """Of softplus ln 2 at 0 and 1/2, inf and 0 far out; GELU's are others."""
+    softplus = truth.of("torch.nn.functional:softplus")
+    assert check(F.softplus, softplus, [torch.float32], CPU).holds
+    assert (
+        not check(F.softplus, GELU_TRUTH, [torch.float32], CPU).holds or check is not specials.zeros
+    )
 
 
 def by_thread_count(x: Tensor) -> Tensor:

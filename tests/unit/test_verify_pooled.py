@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from opproof.verify import pooled
+from opproof.settings import GELU
+from opproof.verify import pooled, yardstick
 from tests.unit import wrong_pooled
 from tests.unit.verdicts import CPU, coarse, failed, verdict
 
@@ -55,7 +56,7 @@ def test_a_right_one_passes(coarse: None) -> None:
 def test_a_wrong_one_is_refused_for_its_fault(name: str, why: tuple[list[str], str]) -> None:
     gates, reason = why
     operator = getattr(wrong_pooled, name)
-    faults = dict(pooled.gates(operator, (torch.float32, torch.float64), CPU))
+    faults = dict(pooled.gates(operator, yardstick.of(GELU), (torch.float32, torch.float64), CPU))
     assert [gate for gate, fault in faults.items() if fault] == [f"pooled {gate}" for gate in gates]
     assert re.search(reason, str(faults[f"pooled {gates[0]}"]))
 

@@ -10,6 +10,7 @@ from opproof.errors import UserError
 # Each module has add_arguments(parser) and main(arguments) -> exit status. Only the one that is
 # asked for is imported: a training job must not need what the summary needs.
 STAGES = {
+    "new": "start an operator of your own in this folder",
     "data": "get MNIST and check it",
     "build": "compile the C++/CUDA libraries",
     "verify": "hold a backend against the truth",

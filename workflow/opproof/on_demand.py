@@ -1,5 +1,7 @@
 """Builds what a stage that is called by hand needs; in the pipeline the build stage has done so."""
 
+import contextlib
+import sys
 from pathlib import Path
 
 from opproof import artifact, build, library, sources
@@ -16,7 +18,8 @@ def build_for(settings: Settings, backend: Backend) -> None:
         return
     entry, output = settings.library(backend.library), Path(settings.output)
     if not _is_built(entry, output):
-        build.build(entry, settings.build, output)
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for what the stage says
+            build.build(entry, settings.build, output)
 
 
 def _is_built(entry: Library, output: Path) -> bool:

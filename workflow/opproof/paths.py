@@ -11,4 +11,5 @@ TREE = _PACKAGE / "tree" if (_PACKAGE / "tree").is_dir() else _REPOSITORY
 SNAKEFILE = TREE / "Snakefile"
 CSRC = TREE / "csrc"
 SCHEMAS = TREE / "workflow" / "schemas"
+STARTERS = TREE / "workflow" / "starters"
 TEMPLATES = TREE / "workflow" / "report"

@@ -14,7 +14,7 @@ from opproof.verify import inputs, points
 from opproof.verify.accuracy import units
 from opproof.verify.evaluation import DIRECTIONS, evaluate
 from opproof.verify.outcome import gate
-from opproof.verify.truth import Truth
+from opproof.verify.truth import LIMIT, Truth
 
 # What a claim allows near a root, where there are no units to count.
 _NEAR_ROOT = 1e-7
@@ -36,12 +36,16 @@ def limit(own: dict[str, Any] | None, truth: Truth, dtype: torch.dtype, directio
 def allowed(own: float, largest: float, dtype: torch.dtype, truth: Truth) -> float:
     """Return the largest of 4 eps, half a unit of the largest truth, twice the yardstick's error.
 
-    The truth in float64 may be the yardstick itself: its error is then taken for two units.
+    The truth in float64 may be the yardstick itself. Its error is then taken for two units of the
+    largest number, x among them: x (1 - s), say, with s next to 1, has no less.
     """
-    unit = units(torch.tensor([largest], dtype=torch.float64), dtype).item()
     if dtype == torch.float64 and not truth.is_exact:
-        own = max(own, 2 * unit)
-    return max(4 * torch.finfo(dtype).eps, 0.5 * unit, 2 * own)
+        own = max(own, 2 * _unit(max(largest, LIMIT), dtype))
+    return max(4 * torch.finfo(dtype).eps, 0.5 * _unit(largest, dtype), 2 * own)
+
+
+def _unit(value: float, dtype: torch.dtype) -> float:
+    return units(torch.tensor([value], dtype=torch.float64), dtype).item()
 
 
 def close_to_truth(
