@@ -65,7 +65,7 @@ def test_a_wrong_gradient_is_exposed_whatever_its_accuracy(proven: Workspace) ->
 
 
 def test_the_control_and_another_seed_are_what_it_is_judged_by(proven: Workspace) -> None:
-    yards = proven.results()["yardsticks"]
+    yards = proven.results()["yardsticks"]["torch"]
     assert yards["control"]["seeds"] == 3
     assert 0 < yards["control"]["divergence"]["200"] < 1e-3
     assert yards["control"]["churn"]["first_epoch"]["mean"] < 5

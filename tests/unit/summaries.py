@@ -132,6 +132,7 @@ def row(backend: str, ratio: float | None = 2.0, **changes: Any) -> dict[str, An
     interval = ratio and {"low": 0.75 * ratio, "mean": ratio, "high": 1.25 * ratio}
     return {
         "backend": backend,
+        "baseline": "torch",
         "operation": "activation",
         "shape": [1_000_000],
         "values": "normal",

@@ -29,10 +29,11 @@ def good() -> Summary:
             "precision": "fp32",
             "train": {"epochs": EPOCHS, "batch_size": 64, "learning_rate": 0.003},
             "seeds": [3, 17],
-            "baseline": "torch",
             "yardsticks": {
-                "control": {"seeds": 2, "churn": CHURN, "divergence": {"1": 0.0, "10": 2e-7}},
-                "another_seed": CHURN,
+                "torch": {
+                    "control": {"seeds": 2, "churn": CHURN, "divergence": {"1": 0.0, "10": 2e-7}},
+                    "another_seed": CHURN,
+                },
             },
             "backends": [
                 backend("torch", "pass"),
@@ -94,6 +95,9 @@ def good() -> Summary:
 def backend(name: str, verdict: str) -> Summary:
     return {
         "name": name,
+        "op": f"F.{name}",
+        "reference": "F.gelu",
+        "baseline": "torch",
         "verification": {"verdict": verdict, "expected": verdict, "reasons": []},
         "devices": ["cpu"],
         "seeds_planned": 2,
@@ -139,6 +143,7 @@ def row(name: str, error: str | None = None) -> Summary:
     ratio = None if error or name == "torch" else {"low": 0.5, "mean": 0.75, "high": 1.0}
     return {
         "backend": name,
+        "baseline": "torch",
         "operation": "activation",
         "shape": [64],
         "values": "normal",

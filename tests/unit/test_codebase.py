@@ -47,7 +47,7 @@ OF_OPERATORS = {"operators", "calls", "cases", "comparison", "contenders", "memo
 OF_TRAINING = {"training", "gpu", "startup", "trainees", "training_tables"}
 OF_BOTH = {"blocks", "disturbance", "machine", "ratio"}
 RESTS_ON = {
-    "build": "artifact library paths rules settings sources toolchain",
+    "build": "artifact library paths rules settings sources toolchain users_header",
     "verify": "artifact device library operators rules settings",
     "train": f"artifact device lenet library mnist operators rules settings {ENGINES}",
     "timing": (
@@ -66,7 +66,15 @@ RESTS_ON = {
     "check": "against artifact damage paths ulp",
 }
 WITHOUT_EFFECT = {"gpu_sampler", "train/progress", "events", "provenance", "arguments", "errors"}
-WITHOUT_EFFECT |= {"driver", "event_file", "event_format", "lease", "permissions", "planned"}
+WITHOUT_EFFECT |= {
+    "driver",
+    "event_file",
+    "event_format",
+    "lease",
+    "on_demand",
+    "permissions",
+    "planned",
+}
 
 
 @pytest.mark.parametrize(("stage", "names"), RESTS_ON.items(), ids=RESTS_ON)

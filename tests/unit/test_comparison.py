@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from opproof.summary.evidence import Evidence
 from opproof.summary.pairs import Arrays, Pair, churn, pair
 
 MARGIN = 0.1
+BASELINES = defaultdict(lambda: "torch")
 
 
 def made(
@@ -37,14 +39,14 @@ def evidence(
     """Return evidence whose control's losses at step 10 are so far apart."""
     return Evidence(
         pairs,
-        controls=[made(0.0, apart=control)] * 2,
-        another_seed={"first_epoch": [another_seed] * 2, "last_epoch": [140, 150]},
+        controls={"torch": [made(0.0, apart=control)] * 2},
+        another_seed={"torch": {"first_epoch": [another_seed] * 2, "last_epoch": [140, 150]}},
     )
 
 
 def compared(differences: Sequence[float], **of_pair: Any) -> dict[str, Any]:
     pairs = [made(difference, **of_pair) for difference in differences]
-    return comparison.compare(evidence({"mine": pairs}), "torch", MARGIN)["mine"]
+    return comparison.compare(evidence({"mine": pairs}), BASELINES, MARGIN)["mine"]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_the_least_margin_is_where_equivalence_is_just_proven() -> None:
     least = compared(differences)["provable_margin"]
     pairs = {"mine": [made(difference) for difference in differences]}
     for margin, verdict in ((least * 1.001, "EQUIVALENT"), (least * 0.999, "INCONCLUSIVE")):
-        assert comparison.compare(evidence(pairs), "torch", margin)["mine"]["verdict"] == verdict
+        assert comparison.compare(evidence(pairs), BASELINES, margin)["mine"]["verdict"] == verdict
 
 
 # Of 4,000 simulated runs so many seeds prove the margin in 80 of 100, if nothing is different.
@@ -108,7 +110,7 @@ def test_p_are_adjusted_by_holm() -> None:
     alone = {name: compared(differences) for name, differences in of_each.items()}
     pairs = {name: [made(d) for d in differences] for name, differences in of_each.items()}
     pairs["same"] = [made(0.0, identical=True)] * 5
-    together = comparison.compare(evidence(pairs), "torch", MARGIN)
+    together = comparison.compare(evidence(pairs), BASELINES, MARGIN)
     for key in ("p_equivalent", "p_different"):
         ordered = sorted(of_each, key=lambda name: alone[name][key])
         expected = itertools.accumulate(
@@ -137,16 +139,16 @@ def test_flags(churned: int, apart: float, words: list[str]) -> None:
 
 def test_flags_are_judged_by_what_was_measured() -> None:
     pairs = {"mine": [made(0.0, churned=30, apart=1e-4)] * 2}
-    assert len(comparison.compare(evidence(pairs), "torch", MARGIN)["mine"]["flags"]) == 2
+    assert len(comparison.compare(evidence(pairs), BASELINES, MARGIN)["mine"]["flags"]) == 2
     wild = evidence(pairs, control=1e-5, another_seed=400)
-    assert comparison.compare(wild, "torch", MARGIN)["mine"]["flags"] == []
+    assert comparison.compare(wild, BASELINES, MARGIN)["mine"]["flags"] == []
     exact = evidence(pairs, control=0.0)
     assert (
         "what rounding does, 2.4e-07"
-        in comparison.compare(exact, "torch", MARGIN)["mine"]["flags"][1]
+        in comparison.compare(exact, BASELINES, MARGIN)["mine"]["flags"][1]
     )
-    nothing = Evidence(pairs)
-    assert comparison.compare(nothing, "torch", MARGIN)["mine"]["flags"] == []
+    nothing = Evidence(pairs, controls={}, another_seed={})
+    assert comparison.compare(nothing, BASELINES, MARGIN)["mine"]["flags"] == []
 
 
 def arrays(seed: int, epochs: int = 2) -> Arrays:

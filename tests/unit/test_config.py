@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from opproof import config
-from opproof.backends import BACKENDS, LIBRARIES
+from opproof.backends import BACKENDS, LIBRARIES, OVER_AN_ACTIVATION, STEP
 from opproof.errors import UserError
 from opproof.settings import (
     Backend,
@@ -46,7 +46,7 @@ KEYS = (
     "train, data"
 )
 BUILT_IN = "torch, python, cpp, erf, fused, pooled, tanh"
-ENTRY = "a name, or {name, op, sources, max_ulp, expect}"
+ENTRY = "a name, or {name, header or op, sources, reference, max_ulp, expect}"
 NAME = "1 to 64 letters, digits and . _ -, the first neither . nor -"
 OP = "package.module:function, or namespace::operator with sources"
 OP_AND_SOURCES = (
@@ -98,6 +98,13 @@ def test_shipped_config_has_every_key_at_its_default() -> None:
     assert repr(config.load(REPOSITORY / "config.yaml")) == repr(TEXTBOOK)
 
 
+def own_header(name: str) -> Backend:
+    """Return the backend of a user's header."""
+    of = f"opproof_{name}"
+    pooled = f"{of}::pooled_forward"
+    return Backend(name, f"{of}::forward", library=name, pooled=pooled, step=f"{name}_step")
+
+
 ACCEPTED: dict[str, dict[str, Any]] = {
     "output: '/scratch/a b/r-1_2.x+=,@'": {"output": "/scratch/a b/r-1_2.x+=,@"},
     "output: ../résultats": {"output": "../résultats"},
@@ -108,6 +115,38 @@ ACCEPTED: dict[str, dict[str, Any]] = {
     "backends: [pooled, cpp, fused]": {
         "backends": (BACKENDS["pooled"], BACKENDS["cpp"], BACKENDS["fused"]),
         "libraries": tuple(LIBRARIES[name] for name in ("gelu", "aten_gelu", "gelu_step")),
+    },
+    "backends: [{name: own, header: a/own.h, reference: 'm:f', max_ulp: 2}]": {
+        "backends": (
+            Backend(
+                "own",
+                "opproof_own::forward",
+                library="own",
+                pooled="opproof_own::pooled_forward",
+                step="own_step",
+                reference="m:f",
+                max_ulp=2.0,
+            ),
+        ),
+        "libraries": (
+            Library("own", OVER_AN_ACTIVATION, header="a/own.h", user=True),
+            Library("own_step", STEP, header="a/own.h", user=True),
+        ),
+    },
+    "{engine: kernel, timing: false, backends: [{name: own, header: own.h}]}": {
+        "engine": "kernel",
+        "timing": False,
+        "backends": (own_header("own"),),
+        "libraries": (
+            Library("own", OVER_AN_ACTIVATION, header="own.h", user=True),
+            Library("own_step", STEP, header="own.h", user=True),
+        ),
+        "seeds_per_job": 4,
+    },
+    "{timing: false, backends: [{name: own, header: own.h}]}": {
+        "timing": False,
+        "backends": (own_header("own"),),
+        "libraries": (Library("own", OVER_AN_ACTIVATION, header="own.h", user=True),),
     },
     "backends: [{name: 9.x_-, op: '_a.b1:f_2'}]": {
         "backends": (Backend("9.x_-", "_a.b1:f_2"),),
@@ -198,8 +237,30 @@ FAULTS = {
     "backends: [{name: gelu, op: 'm::f', sources: [a.cu]}]": (
         "backends[0].name: 'gelu' is built in; allowed: another name"
     ),
-    "backends: [{name: a}]": f"backends[0].op: missing; allowed: {OP}",
+    "backends: [{name: a}]": f"backends[0].op: missing; allowed: {OP}; or a header in its place",
     "backends: [{name: a, op: 'm::f'}]": f"backends[0].op: {OP_AND_SOURCES}",
+    "backends: [{name: a, header: a.h, op: 'm:f'}]": (
+        "backends[0].header: op beside it; allowed: a header alone, or op"
+    ),
+    "backends: [{name: a, header: a.h, sources: [a.cc], op: 'm::f'}]": (
+        "backends[0].header: op and sources beside it; allowed: a header alone, or op"
+    ),
+    "backends: [{name: a-b, header: a.h}]": (
+        "backends[0].name: 'a-b' with a header: its operators are named by it; allowed: letters, "
+        "digits, _"
+    ),
+    "backends: [{name: a, header: a.h}, {name: a_step, op: 'm:f'}]": (
+        "backends[0].name: 'a' and 'a_step': that is its training step; allowed: another name"
+    ),
+    "backends: [{name: a, header: a.h}, {name: b, op: 'opproof_a::f', sources: [b.cc]}]": (
+        "backends[1].op: another library registers 'opproof_a'; allowed: a namespace of its own"
+    ),
+    "backends: [{name: a, header: a.py}]": (
+        "backends[0].header: is 'a.py'; allowed: the path of a .h, .hh, .hpp or .cuh file"
+    ),
+    "backends: [{name: a, header: a.h, reference: silu}]": (
+        "backends[0].reference: is 'silu'; allowed: package.module:function"
+    ),
     "backends: [{name: a, op: 'm::f', sources: [a.cc]}, {name: b, op: 'm::g', sources: [b.cc]}]": (
         "backends[1].op: another library registers 'm'; allowed: a namespace of its own"
     ),
@@ -228,11 +289,13 @@ FAULTS = {
         "backends[0].max_ulp: is nan; allowed: a finite number"
     ),
     "backends: [{name: a, op: 'm:f', pooled: 'm:g'}]": (
-        "backends[0].pooled: unknown key; allowed: name, op, sources, max_ulp, expect"
+        "backends[0].pooled: unknown key; allowed: name, op, header, sources, reference, max_ulp, "
+        "expect"
     ),
     "backends: [{op: 'm:f'}]": f"backends[0].name: missing; allowed: {NAME}",
     "backends: [{name: a, op: 'm:f', expct: 1}]": (
-        "backends[0].expct: unknown key; allowed: name, op, sources, max_ulp, expect; "
+        "backends[0].expct: unknown key; allowed: name, op, header, sources, reference, max_ulp, "
+        "expect; "
         "did you mean 'expect'?"
     ),
     "backends: [{name: a, op: 'm:f', expect: fail}]": (
@@ -266,7 +329,7 @@ FAULTS = {
     "engine: kernels": "engine: is 'kernels'; allowed: graph, kernel, reference",
     "{engine: kernel, backends: [torch, fused, cpp]}": (
         "engine: 'kernel' has no training step with torch, cpp; allowed: another engine, or as "
-        "backends erf, fused"
+        "backends erf, fused and those with a header"
     ),
     "margin: 0": "margin: is 0; allowed: a number above 0 to 100",
     "margin: -0.1": "margin: is -0.1; allowed: a number above 0 to 100",
@@ -603,8 +666,10 @@ def test_every_optional_key_has_a_default_and_no_required_one() -> None:
     wrong = [
         path for path, node, required in keys(config.schema()) if required == ("default" in node)
     ]
-    # What a backend may have besides: without them it is in Python, claims nothing, has to pass.
-    assert wrong == ["backends[].sources", "backends[].max_ulp", "backends[].expect"]
+    # What a backend may have: one of op and header; without the rest it is in Python, a GELU,
+    # claims nothing, has to pass.
+    optional = ("op", "header", "sources", "reference", "max_ulp", "expect")
+    assert wrong == [f"backends[].{name}" for name in optional]
 
 
 def test_every_default_is_allowed() -> None:

@@ -63,7 +63,7 @@ def summary_of(names: list[str], seeds: int) -> dict[str, Any]:
         if of["ratio"]:
             of["ratios"] = [2.0 + number / 40 for number in range(-20, 21)]
     copy = [
-        {**{key: of[key] for key in ("operation", "shape", "values", "direction")}}
+        {**{key: of[key] for key in ("baseline", "operation", "shape", "values", "direction")}}
         | {"bytes_per_second": 2e10}
         for of in rows[: 3 * len(SIZES)]
     ]
@@ -80,10 +80,12 @@ def summary_of(names: list[str], seeds: int) -> dict[str, Any]:
     ]
     return {
         "results": {
-            "baseline": "torch",
             "backends": [
                 {
                     "name": name,
+                    "op": "F.gelu" if name == "torch" else name,
+                    "reference": "F.gelu",
+                    "baseline": "torch",
                     "comparison": comparison(name, seeds),
                     "verification": verified(name),
                 }
@@ -282,7 +284,7 @@ def test_the_data_is_what_is_drawn(few: dict[str, Figure]) -> None:
     assert [*differences.value[:3]] == [0.0, 0.05, -0.05]
     assert [*found["bandwidth"].groupby("backend").size()] == [len(SIZES)] * 4
     assert [*found["bandwidth"].bandwidth.unique()] == [0.88 * 20]
-    assert [*found["bandwidth"].torch.dropna().unique()] == [0.88 * 20]
+    assert [*found["bandwidth"].baseline.dropna().unique()] == [0.88 * 20]
     blocks = found["blocks"]
     assert len(blocks) == 3 * 3 * (1 + 41)  # directions, backends
     assert [*found["ladder"].value] == [1.0, *[4.0] * 7]

@@ -20,7 +20,7 @@ from opproof import __version__, paths
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 CARRIED = ("Snakefile", "config.yaml", "csrc", "profiles", "slurm", "workflow/rules")
-CARRIED += ("workflow/schemas", "workflow/report")
+CARRIED += ("workflow/schemas", "workflow/report", "workflow/starters")
 PACKAGES = ("opproof", "snakemake_logger_plugin_opproof")
 
 

@@ -591,6 +591,6 @@ def test_a_damaged_control_is_left_out_and_its_run_is_not(settings: Settings) ->
     first, second = ({**of_run} for of_run in artifact.read_json(block)["runs"])
     edit(block, controls=[first, {**second, "sha256": "0" * 64}])
     written = summarise(settings)
-    assert written["results"]["yardsticks"]["control"]["seeds"] == 1
+    assert written["results"]["yardsticks"]["torch"]["control"]["seeds"] == 1
     assert overview.notes(written) == []
     assert [backend["seeds_ok"] for backend in written["results"]["backends"]] == [3, 3]

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from opproof import __main__, config
 from opproof.errors import UserError
-from opproof.settings import Backend
+from opproof.settings import GELU, Backend
 from opproof.timing import (
     blocks,
     calls,
@@ -41,6 +41,7 @@ CPU = torch.device("cpu")
 NAMESPACE = "opproof_timing_tests"
 ROW = {
     "backend": str,
+    "baseline": str,
     "operation": str,
     "shape": list,
     "values": str,
@@ -365,9 +366,15 @@ def test_memory_is_what_machine_and_cgroups_leave(
 # --- what is called
 
 
+def baseline(pooled: bool) -> contenders.Contender:
+    """Return F.gelu's, or F.gelu, pool and F.gelu."""
+    alone = contenders.of_reference(GELU, "torch")
+    return contenders.three_operators(alone) if pooled else alone
+
+
 @pytest.mark.parametrize("pooled", [False, True])
 def test_torchs_operators_alone_are_those_of_autograd(pooled: bool) -> None:
-    contender = contenders.baseline(pooled)
+    contender = baseline(pooled)
     x = Case(ACTIVATION, (2, 3, 4, 4)).input(CPU)
     results = {}
     for direction in calls.DIRECTIONS:
@@ -392,7 +399,7 @@ def test_torchs_operators_alone_are_those_of_autograd(pooled: bool) -> None:
 )
 def test_bytes_that_must_be_moved(pooled: bool, forward: float, backward: float) -> None:
     x = torch.ones(2, 3, 4, 4)
-    given = calls.inputs(contenders.baseline(pooled), "forward", x)
+    given = calls.inputs(baseline(pooled), "forward", x)
     moved = {name: given.bytes_moved(name) / x.nbytes for name in calls.DIRECTIONS}
     assert moved == {"forward": forward, "backward": backward, "both": forward + backward}
 
@@ -593,6 +600,38 @@ def test_a_backend_that_cannot_be_resolved_is_one_row(
     assert (row["backend"], row["operation"], row["shape"]) == ("mine", operation, None)
     assert "absent: AttributeError" in row["error"]
     assert row["error"] in tables.as_text(record)
+
+
+def test_each_family_is_timed_against_its_own_reference(short: None, tmp_path: Path) -> None:
+    """Named as the backend that is the reference, if there is one."""
+    silu, mish = "torch.nn.functional:silu", "torch.nn.functional:mish"
+    own_silu = {"op": f"{__name__}:own_silu", "reference": silu}
+    backends: list[dict[str, str] | str] = [
+        "python",
+        {"name": "mine", **own_silu},
+        {"name": "theirs", "op": silu, "reference": silu},
+        {"name": "other", "op": mish, "reference": mish},
+        {"name": "lost", "op": mish, "reference": f"{__name__}:absent"},
+    ]
+    settings = config.resolve({"output": str(tmp_path), "device": "cpu", "backends": backends})
+    record = operators.time_operators(settings, [b.name for b in settings.backends], False)
+    pairs = dict.fromkeys((row["baseline"], row["backend"]) for row in record["rows"])
+    assert list(pairs) == [
+        (f"{__name__}.absent", "lost"),
+        ("torch", "torch"),
+        ("torch", "python"),
+        ("theirs", "theirs"),
+        ("theirs", "mine"),
+        ("other", "other"),
+    ]
+    for row in record["rows"]:
+        assert bool(row["ratio"]) == (row["backend"] != row["baseline"] and not row["error"])
+    (error,) = [row["error"] for row in record["rows"] if row["error"]]
+    assert error.startswith(f"reference {__name__}:absent: AttributeError: ")
+
+
+def own_silu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(x)
 
 
 def test_a_fault_of_the_machine_is_no_finding(short: None, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`opproof new`: starts an operator of the user's own, in the working folder, by one of three ways."""
+"""`opproof new`: starts an operator of the user's own in the working folder, by one of the ways."""
 
 import argparse
 import keyword
@@ -46,7 +46,12 @@ def main(args: argparse.Namespace) -> int:
     if not has_config:
         wanted["config.yaml"] = "config.yaml"
     for path, of in wanted.items():
-        text = (STARTERS / of).read_text().replace("@NAME@", args.name).replace("@ENTRY@", entry)
+        text = (
+            (STARTERS / of)
+            .read_text()
+            .replace("OPERATOR_ENTRY", entry)
+            .replace("OPERATOR_NAME", args.name)
+        )
         artifact.write_bytes(Path(path), text.encode())
         print(f"wrote {path}")
     if has_config:

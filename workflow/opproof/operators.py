@@ -41,11 +41,6 @@ def resolve_reference(reference: str) -> Activation:
     return function
 
 
-def short_name(op: str) -> str:
-    """Return "package.module:function" as a reader knows it: "F.gelu" for torch's."""
-    return op.replace("torch.nn.functional:", "F.").replace(":", ".")
-
-
 def resolve_pooled(backend: Backend, output: Path) -> Activation | None:
     """Return its activation, 2x2 average pool and activation in one; None if it has none.
 

@@ -147,6 +147,11 @@ class Settings:
         artifact.write_json(self.frozen_path, asdict(self))
 
 
+def short_name(op: str) -> str:
+    """Return "package.module:function" as a reader knows it: "F.gelu" for torch's."""
+    return op.replace("torch.nn.functional:", "F.").replace(":", ".")
+
+
 def read(path: Path) -> Settings:
     """Read frozen settings. Raises UserError if they are missing, damaged or another version's."""
     content = artifact.read_json(path)

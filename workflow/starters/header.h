@@ -1,4 +1,4 @@
-// @NAME@: here SiLU, x s(x) with s(x) = 1 / (1 + e^-x). Put your own functions in its place.
+// OPERATOR_NAME: here SiLU, x s(x) with s(x) = 1 / (1 + e^-x). Put your own functions in its place.
 //
 // From these alone come kernels for every element of a tensor, for activation, 2x2 average pool and
 // activation in one, and for whole training steps: on CPUs and GPUs, in float32, float64, float16 and

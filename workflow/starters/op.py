@@ -1,4 +1,4 @@
-"""@NAME@: here SiLU. Put your own in its place: any callable of one tensor, Triton's among them."""
+"""OPERATOR_NAME: here SiLU. Put your own in its place: any callable of one tensor."""
 
 from typing import Any
 
@@ -26,6 +26,6 @@ class Function(torch.autograd.Function):
         return grad * (s + x * s * torch.sigmoid(-x))
 
 
-def @NAME@(x: Tensor) -> Tensor:
+def OPERATOR_NAME(x: Tensor) -> Tensor:
     """Return the activation of a floating tensor, of any shape, element by element."""
     return Function.apply(x)

@@ -1,4 +1,4 @@
-// @NAME@: here SiLU, composed of ATen calls, which run on CPUs and GPUs. Put your own in its place;
+// OPERATOR_NAME: here SiLU, composed of ATen calls, which run on CPUs and GPUs. Put your own in its place;
 // kernels for CUDA may stand in a .cu file beside it, which config.yaml names too.
 //
 // An operator called forward gets its gradient from the backward(grad, x) beside it, and that its own
@@ -23,13 +23,13 @@ at::Tensor double_backward(const at::Tensor& grad_grad, const at::Tensor& grad, 
 
 }  // namespace
 
-TORCH_LIBRARY(@NAME@, library) {
+TORCH_LIBRARY(OPERATOR_NAME, library) {
   library.def("forward(Tensor x) -> Tensor");
   library.def("backward(Tensor grad, Tensor x) -> Tensor");
   library.def("double_backward(Tensor grad_grad, Tensor grad, Tensor x) -> Tensor");
 }
 
-TORCH_LIBRARY_IMPL(@NAME@, CompositeExplicitAutograd, library) {
+TORCH_LIBRARY_IMPL(OPERATOR_NAME, CompositeExplicitAutograd, library) {
   library.impl("forward", forward);
   library.impl("backward", backward);
   library.impl("double_backward", double_backward);

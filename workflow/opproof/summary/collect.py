@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from opproof import artifact, operators, provenance
+from opproof import artifact, provenance
 from opproof.errors import UserError
-from opproof.settings import Backend, Settings
+from opproof.settings import Backend, Settings, short_name
 from opproof.summary import comparison
 from opproof.summary.evidence import Evidence, gather
 from opproof.summary.interval import mean_with_interval
@@ -132,8 +132,8 @@ def _result(
     good = [run["accuracy"][-1] for run in runs if run["failure"] is None]
     return {
         "name": backend.name,
-        "op": operators.short_name(backend.op),
-        "reference": operators.short_name(backend.reference),
+        "op": short_name(backend.op),
+        "reference": short_name(backend.reference),
         "baseline": settings.baseline(backend),
         "verification": verdict,
         "devices": sorted({block["device"] for block in blocks if block.get("device")}),

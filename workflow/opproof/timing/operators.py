@@ -46,10 +46,10 @@ from typing import Any
 
 import torch
 
-from opproof import arguments, artifact, device, lease, operators, provenance
+from opproof import arguments, artifact, device, lease, provenance
 from opproof.backends import BASELINE
 from opproof.errors import BackendError
-from opproof.settings import GELU, Backend, Settings
+from opproof.settings import GELU, Backend, Settings, short_name
 from opproof.timing import blocks, cases, comparison, contenders, machine, memory, ratio, tables
 from opproof.timing.calls import DIRECTIONS
 from opproof.timing.cases import Case
@@ -145,7 +145,7 @@ def _contenders(
         try:
             baseline = contenders.of_reference(reference, _baseline_name(reference, family))
         except BackendError as error:
-            name = operators.short_name(reference)
+            name = short_name(reference)
             rows += [_error(one.name, name, cases.ACTIVATION, error) for one in family]
             continue
         others = [backend for backend in family if backend.name != baseline.backend]
@@ -160,7 +160,7 @@ def _baseline_name(reference: str, family: list[Backend]) -> str:
     """Return what a family's baseline is called: as the backend that is the reference itself."""
     if reference == GELU:
         return BASELINE
-    name = operators.short_name(reference)
+    name = short_name(reference)
     return next((backend.name for backend in family if backend.op == reference), name)
 
 

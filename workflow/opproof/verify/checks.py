@@ -138,8 +138,8 @@ def keeps_nan(
 
 def _with_nan(activation: Activation, clean: Tensor, spoilt: Tensor) -> dict[str, Tensor]:
     """Return the results of an input with NaN, and the gradient where that has it."""
-    backward = evaluate(activation, clean, spoilt)["backward"]
-    return {**evaluate(activation, spoilt), "backward of NaN": backward}
+    found = evaluate(activation, spoilt)
+    return {**found, "backward of NaN": evaluate(activation, clean, spoilt)["backward"]}
 
 
 @gate

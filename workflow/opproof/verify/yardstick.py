@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from opproof import operators
 from opproof.operators import Activation
+from opproof.settings import short_name
 from opproof.verify import truth
 from opproof.verify.truth import Truth
 
@@ -35,4 +36,4 @@ def of(reference: str) -> Yardstick:
     """Return that of "package.module:function". Raises BackendError as truth.of."""
     known = truth.of(reference)
     activation = operators.resolve_reference(reference)
-    return Yardstick(operators.short_name(reference), activation, known)
+    return Yardstick(short_name(reference), activation, known)
