@@ -385,7 +385,7 @@ ONCE = {
     "seeds: [.inf]": ["seeds[0]: is inf; allowed: "],
     "seeds: [-0.5]": ["seeds[0]: is -0.5; allowed: "],
     "train: {epochs: 0.5}": ["train.epochs: is 0.5; allowed: "],
-    "backends: [{}]": ["backends[0].name: missing", "backends[0].op: missing"],
+    "backends: [{}]": ["backends[0].name: missing"],
     "backends: [{name: a, op: 'm:f', expect: {}}]": [
         "backends[0].expect.verify: missing",
         "backends[0].expect.reason: missing",
