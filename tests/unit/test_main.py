@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import opproof
-from opproof import artifact
+from opproof import artifact, paths
 from opproof.__main__ import STAGES, main
 
 WITH_CONFIG = {
@@ -133,7 +133,10 @@ def test_a_fault_is_one_message_and_no_traceback(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data"], "data: config.yaml: cannot be read: No such file or directory\n"),
+        (
+            ["data", "--config", "c.yaml"],
+            "data: c.yaml: cannot be read: No such file or directory\n",
+        ),
         (["data", "--config", "."], "data: .: cannot be read: Is a directory\n"),
         (["data", "--config", "broken.yaml"], "data: broken.yaml: not YAML: "),
         (
@@ -176,6 +179,24 @@ def test_a_fault_is_told_with_status_2(
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith(f"opproof {message}")
+
+
+def test_without_a_config_the_packages_own_is_read_and_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["train", "--backend", "mine"]) == 2
+    told, fault = capsys.readouterr().err.splitlines()
+    assert told == f"no config.yaml in this folder: settings of {paths.CONFIG}"
+    allowed = "torch, python, cpp, fused, pooled"
+    assert fault == f"opproof train: backend 'mine': not in the settings; allowed: {allowed}"
+
+
+def test_a_config_that_is_a_broken_link_is_a_fault(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "config.yaml").symlink_to("moved.yaml")
+    assert main(["data"]) == 2
+    assert capsys.readouterr().err.startswith("opproof data: config.yaml: cannot be read: ")
 
 
 def test_a_fault_of_the_system_is_told_with_status_2(folder: Path) -> None:

@@ -9,6 +9,7 @@ _REPOSITORY = _PACKAGE.parents[1]
 TREE = _PACKAGE / "tree" if (_PACKAGE / "tree").is_dir() else _REPOSITORY
 
 SNAKEFILE = TREE / "Snakefile"
+CONFIG = TREE / "config.yaml"
 CSRC = TREE / "csrc"
 SCHEMAS = TREE / "workflow" / "schemas"
 STARTERS = TREE / "workflow" / "starters"

@@ -19,16 +19,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     """Run Snakemake on the configuration and return its exit status."""
-    settings = arguments.read_settings(args)
+    settings, config = arguments.read_settings(args), str(arguments.config_file(args))
     started = time.time()
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE)]
-    command += ["--cores", args.cores, "--configfile", str(args.config)]
+    command += ["--cores", args.cores, "--configfile", config]
     status = _run_to_its_end(command)
     summary = Path(settings.output) / "summary.json"
     # Snakemake's hooks show the table, but only where there was a job.
     if status == 0 and summary.exists() and summary.stat().st_mtime < started:
         subprocess.run(
-            [sys.executable, "-m", "opproof", "summary", "--show", "--config", str(args.config)],
+            [sys.executable, "-m", "opproof", "summary", "--show", "--config", config],
             check=False,
         )
     return status

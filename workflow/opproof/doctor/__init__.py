@@ -42,8 +42,9 @@ def main(args: argparse.Namespace) -> int:
         "Earlier runs": lambda: earlier.check(here, settings, site),
     }
     asked = {heading: Question(check, _SECONDS) for heading, check in checks.items()}
+    file = arguments.config_file(args)
     runs = f"{len(settings.backends)} backends x {len(settings.seeds)} seeds"
-    summary = f"{args.config}: {runs}, device {settings.device}, into {settings.output}"
+    summary = f"{file}: {runs}, device {settings.device}, into {settings.output}"
     sections = [
         Section("Configuration", [ok(summary)]),
         *(Section(heading, _findings(question)) for heading, question in asked.items()),
