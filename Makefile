@@ -53,6 +53,7 @@ TEST_JOBS ?= 4
 test: test-env ## every test; on Debian, as root, with SLURM and chromium (installs their packages)
 	@"$(BIN)/python" -m tests.cluster prepare
 	@"$(BIN)/python" -m tests.browser prepare
+	@"$(BIN)/python" -m tests.machines prepare
 	@"$(BIN)/python" -m pytest -n $(TEST_JOBS) --dist loadfile $(PYTEST_ARGS)
 
 cluster: test-env ## a shell in a SLURM of two nodes on this machine; Debian, as root

@@ -56,6 +56,8 @@ OPPROOF_INLINE float divide(float a, float b) {
 #endif
 }
 
+OPPROOF_INLINE double divide(double a, double b) { return a / b; }
+
 OPPROOF_INLINE float magnitude(float x) { return from_bits(bits(x) & 0x7fffffffu); }
 
 // The smaller of |x| and a positive limit, which it also is for NaN: compared as integers, in one

@@ -28,9 +28,8 @@ struct Activation {
   }
 
  private:
-  static OPPROOF_INLINE float sigmoid(float x) {
-    return opproof::divide(1.0f, 1.0f + opproof::exp(-x));
+  template <class T>
+  static OPPROOF_INLINE T sigmoid(T x) {
+    return opproof::divide(T(1), T(1) + opproof::exp(-x));
   }
-
-  static OPPROOF_INLINE double sigmoid(double x) { return 1.0 / (1.0 + opproof::exp(-x)); }
 };

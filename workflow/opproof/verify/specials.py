@@ -95,9 +95,18 @@ def _cases(
     x = torch.tensor([*points.values()], dtype=torch.float64)
     values, slopes = (of.to(dtype).tolist() for of in _at(truth, x))
     return [
-        (name, point, _signed(value, either_zero), _signed(slope, either_zero))
+        (name, point, _allowed(truth, value, dtype, either_zero), _allowed(truth, slope, dtype))
         for (name, point), value, slope in zip(points.items(), values, slopes, strict=True)
     ]
+
+
+def _allowed(
+    truth: Truth, value: float, dtype: torch.dtype, either_zero: bool = True
+) -> tuple[float, ...]:
+    """Return what a result may be; where the truth is computed, its neighbours too."""
+    if truth.is_exact or value == 0 or not math.isfinite(value):
+        return _signed(value, either_zero)
+    return _within_a_unit(value, dtype)
 
 
 def _signed(value: float, either_zero: bool) -> tuple[float, ...]:
