@@ -13,7 +13,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.opproof-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env test-env run quick doctor test cluster lint timing gpu-check tensorboard example clean clean-checkpoints distclean
+.PHONY: help env test-env run quick doctor test cluster lint docs timing gpu-check tensorboard example clean clean-checkpoints distclean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 26
@@ -74,6 +74,9 @@ gpu-check: ## tests and timings on this machine's GPU, with PYTHON (python3), in
 
 tensorboard: env ## curves, hyperparameters and networks of CONFIG in a browser, on PORT (6006)
 	@"$(BIN)/python" -m opproof tensorboard --config "$(CONFIG)" --port "$(PORT)"
+
+docs: test-env ## write docs/configuration.md, every key, from the schema
+	@"$(BIN)/python" -m tests.docs
 
 example: CONFIG = docs/example/config.yaml
 example: test-env run ## the run that the README shows, and its pictures, in docs/example/

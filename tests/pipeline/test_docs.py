@@ -1,4 +1,4 @@
-"""The README is true: its graph, its targets, its keys and its paths."""
+"""The README and docs/ are true: graph, targets, keys, paths, links, commands."""
 
 import re
 import subprocess
@@ -8,14 +8,23 @@ from pathlib import Path
 import pytest
 
 from opproof import config
+from tests import docs
 
 from .conftest import REPOSITORY
 
 README = (REPOSITORY / "README.md").read_text()
+PAGES = {
+    str(path.relative_to(REPOSITORY)): path.read_text()
+    for path in sorted(
+        [*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*/README.md")]
+    )
+    if path.name != "CHANGELOG.md"
+}
 
 
-def test_rule_graph_is_the_pipelines() -> None:
-    drawn = set(re.findall(r"^    (\w+) --> (\w+)$", README, re.MULTILINE))
+@pytest.mark.parametrize("page", ["README.md", "docs/design.md"])
+def test_rule_graph_is_the_pipelines(page: str) -> None:
+    drawn = set(re.findall(r"^    (\w+) --> (\w+)$", PAGES[page], re.MULTILINE))
     run = subprocess.run(
         [sys.executable, "-m", "snakemake", "--rulegraph", "mermaid-js"],
         cwd=REPOSITORY,
@@ -30,7 +39,12 @@ def test_rule_graph_is_the_pipelines() -> None:
     assert drawn == {edge for edge in found if edge[1] != "all"} | {("check", "all")}
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"(?<!\w)make ([a-z-]+)", README))))
+TARGETS = sorted(
+    {target for text in PAGES.values() for target in re.findall(r"`make ([a-z-]+)", text)}
+)
+
+
+@pytest.mark.parametrize("target", TARGETS)
 def test_make_knows_the_target(target: str) -> None:
     assert re.search(rf"^{target}:", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
 
@@ -43,9 +57,64 @@ def test_table_of_keys_has_every_key() -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
-def test_link_leads_somewhere(path: str) -> None:
-    assert (REPOSITORY / path).exists()
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", PAGES[page])
+    folder = (REPOSITORY / page).parent
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_the_page_of_keys_is_the_schemas() -> None:
+    assert docs.CONFIGURATION.read_text() == docs.configuration(), "run: make docs"
+
+
+# Where each command of the pages is run: a test's file, and what is to be found there.
+RUN_BY = {
+    r"make run( .*)?": ("pipeline/test_make.py", '"run"'),
+    r"make (test|quick)": ("pipeline/test_make.py", '"quick"'),
+    r"make lint": ("unit/test_style.py", "test_clean"),
+    r"make docs": ("pipeline/test_docs.py", "docs.configuration()"),
+    r"make cluster": ("cluster/conftest.py", "Cluster("),
+    r"\. \.venv/bin/activate": ("pipeline/test_make.py", "bin"),
+    r"pip install --editable \.( .*)?": ("../Makefile", "--editable"),
+    r"pip install --editable '\.\[slurm\]'": ("cluster/__main__.py", "slurm"),
+    r"make gpu-check": ("gpu/__main__.py", "gpu-check"),
+    r"snakemake -c1 -n": ("pipeline/conftest.py", '"--dry-run"'),
+    r"snakemake -c2": ("pipeline/conftest.py", '"-c2"'),
+    r"snakemake --profile slurm": ("cluster/conftest.py", '"--profile", "slurm"'),
+    r"sbatch slurm/\w+\.sbatch": ("cluster/test_controller.py", ".sbatch"),
+    r"python -m opproof build": ("unit/test_build.py", '"build"'),
+    r"python -m opproof verify --backend \w+": ("pipeline/test_new.py", '"verify", "--backend"'),
+    r"python -m opproof new \w+( --way \w+)?": ("pipeline/test_new.py", '"new", name, "--way"'),
+    r"python -m opproof run( .*)?": ("pipeline/test_new.py", '"opproof", "run"'),
+    r"python -m opproof doctor": ("cluster/test_doctor.py", '"doctor"'),
+    r"python -m pytest test_\w+\.py": ("pipeline/test_new.py", '"pytest"'),
+    r"cp -r examples .*": ("pipeline/test_examples.py", "copytree"),
+    r"cd \S+": ("pipeline/test_new.py", "cwd=folder"),
+    r"python -m build": ("pipeline/test_wheel.py", '"build"'),
+    r"pre-commit install": ("unit/test_style.py", ".pre-commit-config.yaml"),
+    r"\$EDITOR .*": ("cluster/conftest.py", "config"),
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_run_by_a_test(page: str) -> None:
+    for command in commands(PAGES[page]):
+        places = [place for form, place in RUN_BY.items() if re.fullmatch(form, command)]
+        assert places, f"{command}: is run by no test"
+        for file, text in places:
+            there = text in (REPOSITORY / "tests" / file).read_text()
+            assert there, f"{command}: not in {file}"
+
+
+def commands(page: str) -> list[str]:
+    """Return the lines of a page's indented blocks, and of those fenced as a shell's."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    blocks = [text for language, text in fenced if language in ("", "sh", "bash")]
+    rest = re.sub(r"^```.*?^```", "", page, flags=re.MULTILINE | re.DOTALL)
+    blocks += re.findall(r"(?<=\n\n)(?:    \S.*\n)+", rest)
+    lines = (line.partition("  #")[0].strip() for block in blocks for line in block.splitlines())
+    return [line for line in lines if line]
 
 
 @pytest.mark.parametrize(

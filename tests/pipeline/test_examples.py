@@ -13,7 +13,7 @@ import yaml
 from .conftest import QUICK, REPOSITORY, SMALL
 from .test_new import opproof
 
-# Of a Triton kernel's results in float32, and the pool's cases: no GPU is there, so no verification.
+# What the Triton kernels compute in the interpreter: without a GPU they can't be verified.
 INTERPRETED = """
 import torch
 from torch.nn import functional as F
