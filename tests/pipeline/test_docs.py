@@ -87,7 +87,7 @@ RUN_BY = {
     r"python -m opproof verify --backend \w+": ("pipeline/test_new.py", '"verify", "--backend"'),
     r"python -m opproof new \w+( --way \w+)?": ("pipeline/test_new.py", '"new", name, "--way"'),
     r"python -m opproof run( .*)?": ("pipeline/test_new.py", '"opproof", "run"'),
-    r"python -m opproof doctor": ("cluster/test_doctor.py", '"doctor"'),
+    r"python -m opproof doctor": ("cluster/test_doctor.py", "opproof doctor"),
     r"python -m pytest test_\w+\.py": ("pipeline/test_new.py", '"pytest"'),
     r"cp -r examples .*": ("pipeline/test_examples.py", "copytree"),
     r"cd \S+": ("pipeline/test_new.py", "cwd=folder"),
