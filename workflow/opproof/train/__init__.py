@@ -178,6 +178,8 @@ def run_digest(
     built = library.read_record(Path(settings.output), name) if name else None
     return artifact.json_digest(
         {
+            # Two backends of one operator, which may be at work at once, are not one run.
+            "backend": backend.name,
             "op": backend.op,
             "pooled": backend.pooled,
             "operator": planned.operator_digest(backend.op),
