@@ -15,8 +15,8 @@ SHOWN = ("ulp", "ladder")
 
 
 def prepare() -> None:
-    """Install Debian's chromium where it is absent and that may be done."""
-    if not chromium.path():
+    """Install Debian's chromium and a font where they are absent and that may be done."""
+    if not chromium.is_ready():
         needs.install(*chromium.PACKAGES)
     if not chromium.path():
         print("NO CHROMIUM HERE: THE REPORT IS NOT TESTED IN A BROWSER", file=sys.stderr)

@@ -162,7 +162,6 @@ def test_an_edit_of_the_code_is_refused_until_the_next_run(verified_copy: Worksp
     words = "opproof train: the code of the stage train: edited after this run was planned"
     assert words in verified_copy.printed()
     assert "Traceback" not in verified_copy.printed()
-    assert [path.parent.name for path in verified_copy.folder.glob("results/train/*/*/*.npz")] == [
-        "0"
-    ]
+    arrays = verified_copy.folder.glob("results/train/*/*/*.npz")
+    assert len({path.parent.name for path in arrays}) == 1
     assert verified_copy.planned() == {"train": 2, "summary": 1, "check": 1, "all": 1}
