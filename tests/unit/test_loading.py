@@ -105,6 +105,16 @@ def test_an_unknown_name_is_refused_with_those_there_are() -> None:
     assert str(raised.value) == f"'fusd' is no operator; allowed: {allowed}"
 
 
+def test_a_backend_of_the_working_folders_configuration(results: Path) -> None:
+    Path("mine.py").write_text("def triple(x): return 3 * x\n")
+    Path("config.yaml").write_text("backends: [fused, {name: mine, op: 'mine:triple'}]")
+    assert opproof.load("mine")(torch.ones(2)).tolist() == [3, 3]
+    with pytest.raises(UserError, match=r"'fusd' is no operator; allowed: torch, .*, mine$"):
+        opproof.load("fusd")
+    with pytest.raises(UserError, match=r"'mine' has no pooled operator; allowed: pooled=False$"):
+        opproof.load("mine", pooled=True)
+
+
 def test_a_backend_of_a_configuration(results: Path) -> None:
     results.rename(results.with_name("elsewhere"))
     Path("mine.py").write_text("def triple(x): return 3 * x\n")

@@ -72,6 +72,13 @@ def test_a_users_files_are_named_from_the_working_folder(folder: Path) -> None:
     assert sources.compiled(Library("mine", ("mine/a.cpp",), user=True)) == [Path("mine/a.cpp")]
 
 
+def test_a_users_header_is_in_the_working_folder_and_its_sources_in_csrc(folder: Path) -> None:
+    library = Library("own", ("gelu.cu",), header="mine/b.h", user=True)
+    assert sources.header(library) == Path("mine/b.h")
+    assert sources.compiled(library) == [folder / "csrc" / "gelu.cu"]
+    assert sources.files(library)[:2] == [folder / "csrc" / "gelu.cu", Path("mine/b.h")]
+
+
 def test_a_file_of_two_names_is_there_once() -> None:
     (Path("mine") / "b.h").write_text('#include "../mine/a.cpp"\n#include "../mine/b.h"\n')
     files = sources.files(Library("mine", ("mine/a.cpp", "mine/b.h"), user=True))

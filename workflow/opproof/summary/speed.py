@@ -25,7 +25,9 @@ def section(summary: dict[str, Any]) -> Section:
     record = summary["measurements"]["operators"]
     if "missing" in record:
         return Section(f"{_TITLE} {BASELINE}", record["missing"], [])
-    baselines = list(dict.fromkeys(row["baseline"] for row in record["rows"]))
+    # Those that could not be timed have rows of their own, before all others.
+    timed = sorted(record["rows"], key=lambda row: row["error"] is not None)
+    baselines = list(dict.fromkeys(row["baseline"] for row in timed))
     tables = [
         _table(f"{what}{_DIRECTIONS[direction]}{how}", baseline, rows)
         for baseline in baselines

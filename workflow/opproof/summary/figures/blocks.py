@@ -1,4 +1,4 @@
-"""The time of the operators against torch's: the ratio of each round of interleaved blocks."""
+"""The time of the operators against a baseline's: the ratio of each round of blocks."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ import pandas as pd
 from opproof.summary import speed
 from opproof.summary.figures import strips, theme
 from opproof.summary.figures.figure import Figure, draw
-from opproof.summary.table import with_interval
+from opproof.summary.table import one_name, with_interval
 
 _DIRECTIONS = {"forward": "forward", "backward": "backward", "both": "forward and backward"}
 
@@ -29,6 +29,8 @@ def blocks(summary: dict[str, Any]) -> Figure | None:
     )
     if data.empty:
         return None
+    timed = summary["measurements"]["operators"]["rows"]
+    baseline = one_name((row["baseline"] for row in timed), "the baseline")
     x = strips.ratios(data.value)
     drawn = alt.vconcat(
         *(
@@ -40,19 +42,19 @@ def blocks(summary: dict[str, Any]) -> Figure | None:
     ).resolve_scale(x="shared")
     chart = theme.below_key(
         drawn,
-        "torch's time over the backend's, 1e6 values, log scale",
+        f"{baseline}'s time over the backend's, 1e6 values, log scale",
         ("upright", strips.VALUE, "a round of blocks"),
-        ("rule", theme.LIMIT, "as torch; right: faster"),
+        ("rule", theme.LIMIT, f"as {baseline}; right: faster"),
         ("point", strips.MEAN, "geometric mean"),
         ("rule", strips.INTERVAL, "its 95 % interval"),
     )
     means = data[data["round"].isna()]
     description = (
-        "A row a backend for forward, backward and both: torch's time over the backend's for 1e6 "
-        "values, a stroke for each round of interleaved blocks, and their mean with its interval, "
-        "beside a line at 1. "
+        f"A row a backend for forward, backward and both: {baseline}'s time over the backend's for "
+        "1e6 values, a stroke for each round of interleaved blocks, and their mean with its "
+        "interval, beside a line at 1. "
     ) + theme.listed([f"{row.backend}, {row.direction}: {row.words}" for row in means.itertuples()])
-    return draw("blocks", "Time against torch, by block", description, chart, data)
+    return draw("blocks", f"Time against {baseline}, by block", description, chart, data)
 
 
 def _rows(name: str, direction: str, row: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
